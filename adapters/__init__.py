@@ -1,0 +1,1 @@
+"""How to run a model: arrays in, quantiles out. One module per family."""

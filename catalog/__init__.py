@@ -1,0 +1,25 @@
+"""What exists and what it can do: model cards, with no arrays and no wire."""
+
+from catalog.card import (
+    Batching,
+    Catalog,
+    CatalogError,
+    Covariates,
+    Licence,
+    ModelCard,
+    Sampling,
+    Weights,
+    load_cards,
+)
+
+__all__ = [
+    "Batching",
+    "Catalog",
+    "CatalogError",
+    "Covariates",
+    "Licence",
+    "ModelCard",
+    "Sampling",
+    "Weights",
+    "load_cards",
+]

@@ -1,0 +1,1 @@
+"""Which series run next, and the worker processes that run them."""

@@ -1,0 +1,1 @@
+"""Endpoints, problems, middleware, health and documents of the HTTP side."""

@@ -1,0 +1,159 @@
+"""Settings: defaults, then a TOML file, then FORECAST_GATEWAY_* variables, then flags; the later wins.
+
+Every setting has one name that no other section uses, so that `[engine] workers = 2`, `FORECAST_GATEWAY_WORKERS=2` and
+`--workers 2` are the same thing. Unknown keys are refused. Units are in the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "FORECAST_GATEWAY_"
+
+Count = Annotated[int, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class SettingsError(ValueError):
+    """A setting that cannot stand; the message names it and where it came from."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP side."""
+
+    host: str = "127.0.0.1"  # anonymous callers are served on loopback only
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    data_dir: str = "~/.local/share/forecast-gateway"
+    allow_anonymous: bool = False  # serve callers without a key on an address others can reach
+    max_body_bytes: AtLeastOne = 64 * 1024 * 1024  # 1,000 series x 2,048 points are 30 MB of JSON
+    request_timeout_s: Seconds = 60.0  # deadline of a request that names none
+    max_request_timeout_s: Seconds = 600.0  # what `x-request-timeout-ms` may ask for
+    shutdown_grace_s: Seconds = 30.0  # accepted work is finished within this on SIGTERM
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The worker processes and what they hold."""
+
+    weights_dir: str = "~/.local/share/forecast-gateway/weights"  # <weights_dir>/<repository id>
+    default_model: str | None = None
+    preload: tuple[str, ...] = ()  # ids to load at start, fetched from the hub if they are not here
+    workers: Count = 0  # processes for neural models; 0: one a GPU, else half of the cores
+    statistical_workers: Count = 0  # processes for statistical models; 0: half of the cores
+    device: str = "auto"  # auto: CUDA where present, else CPU
+    dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 is faster on some GPUs and not the same numbers
+    threads: AtLeastOne = 1  # of each worker: two spinning OpenMP threads on a busy host are slower than one
+    engine: Literal["auto", "upstream"] = "auto"  # auto: lean inference where the configuration is known
+    load_wait_s: Seconds = 3.0  # a request waits this long for a loading model, then 503: clients time out at 4 s
+    load_timeout_s: Seconds = 300.0
+    batch_timeout_s: Seconds = 60.0  # a batch that runs longer counts as hung: its worker is killed
+    cancel_grace_s: Seconds = 1.0  # a batch that nobody waits for is killed after this
+    max_queue_s: Seconds = 30.0  # estimated wait over which new work is refused
+    memory_budget_mb: Count = 0  # for loaded models; 0: 70% of the machine's memory
+    accept_licences: tuple[str, ...] = ()  # ids of models whose non-commercial licence the operator accepts
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All sections of the one file."""
+
+    server: ServerSettings = ServerSettings()
+    engine: EngineSettings = EngineSettings()
+    models: dict[str, dict[str, Any]] = {}  # [models.<id>]: further cards, or fields that replace a card's own
+    aliases: dict[str, str] = {}
+
+
+SECTIONS: tuple[str, ...] = ("server", "engine")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings with the origin of each: {"port": "default" | "file" | "environment" | "flag"}."""
+
+    settings: Settings
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def _names() -> dict[str, str]:
+    """Setting name -> section."""
+    kinds = {"server": ServerSettings, "engine": EngineSettings}
+    return {f: section for section in SECTIONS for f in kinds[section].__struct_fields__}
+
+
+def _from_text(section: str, name: str, text: str, origin: str) -> Any:
+    """Read one setting from the text of a variable or flag: lists by commas, numbers and booleans as usual."""
+    kind = {"server": ServerSettings, "engine": EngineSettings}[section]
+    field_type = next(f.type for f in msgspec.structs.fields(kind) if f.name == name)
+    value: Any = [p.strip() for p in text.split(",") if p.strip()] if field_type == tuple[str, ...] else text
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, field_type, strict=False))
+    except msgspec.ValidationError as exc:
+        raise SettingsError(f"{name} = {text!r} ({origin}): {exc}") from None
+
+
+def resolve(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Settings from file, environment and flags.
+
+    `config` None reads FORECAST_GATEWAY_CONFIG. `flags` maps setting names to text or values; None values are skipped.
+    Raises SettingsError naming the setting, where it came from, and for an unknown one the nearest known.
+    """
+    environ = os.environ if environ is None else environ
+    names = _names()
+    tree: dict[str, Any] = {s: {} for s in SECTIONS}
+    origins = dict.fromkeys(names, "default")
+    path = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
+    if path is not None:
+        try:
+            document = tomllib.loads(path.expanduser().read_text())
+        except OSError as exc:
+            raise SettingsError(f"cannot read {path}: {exc.strerror}") from None
+        except tomllib.TOMLDecodeError as exc:
+            raise SettingsError(f"{path}: {exc}") from None
+        for section, values in document.items():
+            _known(section, [*SECTIONS, "models", "aliases"], f"section in {path}")
+            if not isinstance(values, dict):
+                raise SettingsError(f"{path}: {section} must be a table")
+            if section in SECTIONS:
+                for name in values:
+                    _known(name, [n for n, s in names.items() if s == section], f"setting in [{section}] of {path}")
+                    origins[name] = "file"
+            tree[section] = dict(values)
+    for variable, text in environ.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name == "config":
+            continue
+        _known(name, list(names), f"variable {variable}")
+        tree[names[name]][name] = _from_text(names[name], name, text, variable)
+        origins[name] = "environment"
+    for name, value in (flags or {}).items():
+        if value is None:
+            continue
+        text_or_value = _from_text(names[name], name, value, f"--{name}") if isinstance(value, str) else value
+        tree[names[name]][name] = text_or_value
+        origins[name] = "flag"
+    try:
+        return Resolved(msgspec.convert(tree, Settings), origins)
+    except msgspec.ValidationError as exc:
+        raise SettingsError(str(exc)) from None
+
+
+def _known(name: str, known: list[str], what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+        raise SettingsError(f"unknown {what}: {name!r}{hint}")
