@@ -184,3 +184,10 @@ class ForecastPlan:
     truncated_from: int | None = None
     max_context_length: int | None = None
     metadata: Metadata = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. Work of two callers is never shared, cached or shown to the other."""
+
+    id: str = "anonymous"

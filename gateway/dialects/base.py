@@ -1,0 +1,80 @@
+"""What a wire format is: a list of operations, each a pair of pure functions between bytes and the domain.
+
+A dialect knows no event loop. Its parse is a generator, so that the caller can let others run between two series of a
+large body: the JSON parser holds the interpreter's lock, and a thread would not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from gateway.errors import Code, GatewayError
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
+# Yields after every few hundred microseconds of work and returns what was parsed.
+Steps = Generator[None, None, Asked]
+
+
+class Kind(StrEnum):
+    """The call of the service that an operation is."""
+
+    FORECAST = "forecast"
+    BATCH = "batch"
+    ENSEMBLE = "ensemble"
+    BACKTEST = "backtest"
+    ANOMALIES = "anomalies"
+    MODELS = "models"
+    MODEL = "model"
+    STATUS = "status"
+    USAGE = "usage"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An HTTP call as a dialect sees it; the body is already decompressed and within the limit."""
+
+    method: str
+    path: str
+    path_params: Mapping[str, str] = field(default_factory=dict)
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    body: bytes = b""
+    base_url: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An HTTP answer before compression and the headers that every answer has."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[Asked, Answered]):
+    """One route of a dialect.
+
+    `parse` raises GatewayError. `render_error` gets the status of the one table in `http/problems.py` and may answer
+    with another where its format demands it.
+    """
+
+    method: str
+    path: str
+    kind: Kind
+    parse: Callable[[Call], Steps[Asked]]
+    render: Callable[[Call, Answered], Reply]
+    render_error: Callable[[Call, GatewayError, int], Reply]
+
+
+def wire_code(code: Code) -> str:
+    """The code as callers read it: a malformed body is an invalid argument."""
+    return Code.INVALID_ARGUMENT.value if code is Code.MALFORMED else code.value
