@@ -1,0 +1,39 @@
+# The commands of the project. `make serve` and `make test` need Python 3.11+ with venv, make and a package index.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: install serve test test-full lint mutants bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml deploy/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv is missing. On Debian: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[serve,dev]'
+	@touch $@
+
+serve: install
+	$(BIN)/forecast-gateway serve
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-full: lint
+	$(BIN)/pytest
+
+mutants: install
+	$(BIN)/python -m tests.conformance.mutants
+
+clean:
+	rm -rf $(VENV) build *.egg-info
