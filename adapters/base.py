@@ -60,7 +60,9 @@ class Series:
     known: int = 0  # covariates in both
     static: Array = field(default_factory=lambda: _none(0))  # (static covariates,)
     categorical: tuple[int, ...] = ()  # indices of covariates whose values are codes of categories
-    stamps: npt.NDArray[np.int64] | None = None  # (time + horizon,) seconds since 1970 in the stamps' own offset
+    stamps: npt.NDArray[np.int64] | None = (
+        None  # (time + horizon,) seconds since 1970 in the stamps' own offset
+    )
     sampling: Sampling | None = None
     cross_learning: bool = False  # may see the other series of its own request (they share `group`)
     group: int = 0
@@ -119,17 +121,21 @@ class Device:
 class Adapter(Protocol):
     """A loaded model."""
 
-    @classmethod
-    def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
-        """Read the weights in `folders` (by the card's names for them); raises ValueError for a bad checkpoint."""
-        ...
-
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""
         ...
 
     def close(self) -> None:
         """Give back memory; called once."""
+        ...
+
+
+class LoadableAdapter(Adapter, Protocol):
+    """What a card's "module:Class" names: an adapter that reads its own weights."""
+
+    @classmethod
+    def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
+        """Read the weights in `folders` (by the card's names for them); raises ValueError for a bad checkpoint."""
         ...
 
 
