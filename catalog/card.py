@@ -49,6 +49,7 @@ class Covariates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     past: CovariateUse = "ignored"
     future: CovariateUse = "regression"
     static: CovariateUse = "ignored"
+    future_only: bool = False  # a covariate may be known over the horizon without its past
     categorical: bool = False  # past and future covariates may be strings
 
 
