@@ -1,0 +1,58 @@
+"""Series as matrices: channels to rows and back, ragged rows padded to one matrix, gaps filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from adapters.base import Array, Series
+
+
+def channel_rows(series: Sequence[Series]) -> list[Array]:
+    """Every channel of every series as one row (time,), in order; views: never write to them."""
+    return [row for one in series for row in one.target]
+
+
+def by_series(rows: Array, series: Sequence[Series]) -> list[Array]:
+    """The reverse of `channel_rows`: (all channels, ...) -> one (channels, ...) a series; views of `rows`.
+
+    Raises ValueError when there are more or fewer rows than channels.
+    """
+    ends = np.cumsum([one.target.shape[0] for one in series])
+    if len(rows) != (ends[-1] if len(ends) else 0):
+        raise ValueError(f"{len(rows)} rows for series of {ends[-1] if len(ends) else 0} channels")
+    return list(np.split(rows, ends[:-1])) if len(ends) else []
+
+
+def left_padded(rows: Sequence[Array], width: int | None = None) -> Array:
+    """Rows of any length as one (rows, width) matrix: the last values to the right, NaN before them.
+
+    `width` defaults to the longest row; longer rows keep their last `width` values. A new array.
+    """
+    if width is None:
+        width = max((len(row) for row in rows), default=0)
+    matrix = np.full((len(rows), width), np.nan)
+    for i, row in enumerate(rows):
+        kept = row[-width:] if width else row[:0]
+        matrix[i, width - len(kept) :] = kept
+    return matrix
+
+
+def without_leading_gap(row: Array) -> Array:
+    """`row` (time,) from its first observed value on; a view, empty when nothing is observed."""
+    observed = ~np.isnan(row)
+    return row[int(observed.argmax()) :] if observed.any() else row[:0]
+
+
+def filled(row: Array) -> Array:
+    """`row` (time,) with gaps interpolated linearly and its ends continued flat; a new array.
+
+    A row without any observed value stays NaN.
+    """
+    missing = np.isnan(row)
+    out = np.array(row, dtype=np.float64)
+    if missing.any() and not missing.all():
+        steps = np.arange(len(row))
+        out[missing] = np.interp(steps[missing], steps[~missing], row[~missing])
+    return out

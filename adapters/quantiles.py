@@ -1,0 +1,95 @@
+"""Quantiles at any level from quantiles at trained levels.
+
+A quantile model answers at the levels it was trained on. Callers ask for others: between trained levels
+values are interpolated linearly; outside them the card's `tails` decides. Values are sorted along the levels
+first, so that they never cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from adapters.base import Array, Series, SeriesForecast
+
+Tails = Literal["native", "normal", "refuse"]
+
+# Levels closer than this are the same level: configurations hold 0.1 as float32 here and there.
+SAME_LEVEL = 1e-6
+MEDIAN = 0.5
+
+
+def at_levels(values: Array, trained: Sequence[float], asked: Sequence[float], tails: Tails) -> Array:
+    """Quantiles at the levels `asked` from those at the levels `trained`, both ascending.
+
+    `values` (trained levels, ...) -> (asked levels, ...). A trained level that is asked for keeps its sorted
+    value bit by bit. Beyond the trained levels "normal" continues with normal tails from the nearest trained
+    level e, q(p) = q50 + (q(e) - q50) z(p) / z(e); "refuse" raises ValueError, and so does "native", whose
+    model has to compute such levels itself. A cell that is NaN at one trained level is NaN at all.
+    """
+    ordered = _ascending(values)
+    levels = np.asarray(trained, dtype=np.float64)
+    out = np.empty((len(asked), *ordered.shape[1:]), dtype=np.float64)
+    for i, level in enumerate(asked):
+        nearest = int(np.abs(levels - level).argmin())
+        if abs(levels[nearest] - level) < SAME_LEVEL:
+            out[i] = ordered[nearest]
+        elif levels[0] < level < levels[-1]:
+            out[i] = _between(ordered, levels, level)
+        elif tails == "normal":
+            out[i] = _normal_tail(ordered, levels, level, nearest)
+        else:
+            raise ValueError(f"level {level:g} is outside the trained levels {levels[0]:g} to {levels[-1]:g}")
+    return out
+
+
+def median(values: Array, trained: Sequence[float]) -> Array:
+    """The median of `values` (trained levels, ...) -> (...)."""
+    middle: Array = at_levels(values, trained, (MEDIAN,), "refuse")[0]
+    return middle
+
+
+def forecast_of(
+    series: Series, values: Array, trained: Sequence[float], tails: Tails, mean: Array | None = None
+) -> SeriesForecast:
+    """What `series` asked for, from its quantiles at the trained levels.
+
+    `values` (trained levels, >= horizon, channels); the point forecast is `mean` (>= horizon, channels) where
+    the family has one, else the median.
+    """
+    values = values[:, : series.horizon]
+    point = median(values, trained) if mean is None else np.array(mean[: series.horizon], dtype=np.float64)
+    return SeriesForecast(point=point, quantiles=at_levels(values, trained, series.levels, tails))
+
+
+def _ascending(values: Array) -> Array:
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)
+    # NaN sorts last, which would move every other value to a wrong level: such a cell is no forecast at all.
+    broken = np.isnan(ordered[-1])
+    if broken.any():
+        ordered[:, broken] = np.nan
+    return ordered
+
+
+def _between(ordered: Array, levels: Array, level: float) -> Array:
+    above = int(np.searchsorted(levels, level))
+    low, high = ordered[above - 1], ordered[above]
+    share = (level - levels[above - 1]) / (levels[above] - levels[above - 1])
+    # Rounding may step over `high` in its last place, and a neighbouring level may be exactly there.
+    between: Array = np.clip(low + share * (high - low), low, high)
+    return between
+
+
+def _normal_tail(ordered: Array, levels: Array, level: float, nearest: int) -> Array:
+    if abs(levels[nearest] - MEDIAN) < SAME_LEVEL:
+        raise ValueError("normal tails need a trained level on the side of the level asked for")
+    centre = at_levels(ordered, levels.tolist(), (MEDIAN,), "refuse")[0]
+    normal = NormalDist()
+    ratio = normal.inv_cdf(level) / normal.inv_cdf(float(levels[nearest]))
+    edge = ordered[nearest]
+    tail = centre + (edge - centre) * ratio
+    beyond: Array = np.minimum(tail, edge) if level < levels[nearest] else np.maximum(tail, edge)
+    return beyond
