@@ -130,7 +130,11 @@ def resolve(
                 raise SettingsError(f"{path}: {section} must be a table")
             if section in SECTIONS:
                 for name in values:
-                    _known(name, [n for n, s in names.items() if s == section], f"setting in [{section}] of {path}")
+                    _known(
+                        name,
+                        [n for n, s in names.items() if s == section],
+                        f"setting in [{section}] of {path}",
+                    )
                     origins[name] = "file"
             tree[section] = dict(values)
     for variable, text in environ.items():

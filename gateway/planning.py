@@ -1,0 +1,401 @@
+"""A request against a model's card: either every fault at once, or exactly what the engine will run.
+
+Nothing here runs a model. A dry run answers with the plan; a forecast sends its series to the engine.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from adapters.base import Sampling, Series
+from catalog import ModelCard
+from gateway import timeline
+from gateway.domain import (
+    NOTICES,
+    Array,
+    CovariateValues,
+    ForecastRequest,
+    Metadata,
+    Notice,
+    Parameters,
+    SeriesError,
+    SeriesInput,
+    Usage,
+)
+from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
+
+DEFAULT_PATHS = 100  # sample paths that quantiles are read from where the caller names no number
+SEED_BITS = 53  # a seed that was drawn can be sent back as a JSON number and read by JavaScript
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One series, planned. `series` is None where it already failed, with `error` saying why."""
+
+    item: int
+    series: Series | None
+    error: SeriesError | None
+    covariates: tuple[str, ...]  # names, in the order that adapters count them
+    notices: tuple[Notice, ...]
+    points: int  # rows read after the cuts
+    truncated_from: int | None
+    timestamps: tuple[str, ...] | None
+    usage: Usage
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a request comes to on one model."""
+
+    card: ModelCard
+    horizon: int
+    levels: tuple[float, ...]
+    tasks: tuple[Task, ...]
+    deterministic: bool  # the same plan gives the same forecast
+
+    @property
+    def truncated_from(self) -> int | None:
+        """Rows of the longest series that was cut to the model's limit."""
+        return max((t.truncated_from for t in self.tasks if t.truncated_from is not None), default=None)
+
+    @property
+    def input_points(self) -> int:
+        return sum(t.points for t in self.tasks)
+
+
+def notice(code: str, item: int, names: Sequence[str] = (), detail: str = "") -> Notice:
+    """The notice of `code` in its full sentence."""
+    sentence = NOTICES[code].format(names=", ".join(names), detail=detail)
+    return Notice(code=code, sentence=sentence, item=item, names=tuple(names))
+
+
+def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
+    """Check `request` against `card` and build the series to run; yields after each series.
+
+    Raises GatewayError INVALID_ARGUMENT with up to 20 places.
+    """
+    faults = list(_parameter_faults(request.parameters, card))
+    frequency = _frequency(request.parameters, faults)
+    levels = request.parameters.quantile_levels
+    if levels is None:
+        levels = card.default_quantile_levels
+    starts: list[timeline.Start | None] = []
+    for i, series in enumerate(request.series):
+        starts.append(_start(i, series, faults))
+        faults += _series_faults(i, series, request.parameters, card)
+        if len(faults) >= MAX_FAULTS:
+            break
+        yield
+    if faults:
+        raise GatewayError.invalid(*faults)
+    sampling, drawn = _sampling(request.parameters, card)
+    general = _general_notices(request.parameters, card, levels, sampling if drawn else None)
+    calendar = _Calendar(frequency, request.parameters.prediction_length)
+    tasks = []
+    for i, series in enumerate(request.series):
+        tasks.append(_task(i, series, request.parameters, card, levels, sampling, general, calendar, starts[i]))
+        yield
+    return Plan(
+        card=card,
+        horizon=request.parameters.prediction_length,
+        levels=levels,
+        tasks=tuple(tasks),
+        deterministic=not drawn,
+    )
+
+
+# -- checks ---
+
+
+def _parameter_faults(p: Parameters, card: ModelCard) -> list[Fault]:
+    """What the parameters ask that the card does not promise."""
+    faults = []
+
+    def refuse(name: str, msg: str) -> None:
+        faults.append(Fault(("parameters", name), msg))
+
+    if p.prediction_length > card.max_horizon:
+        refuse(
+            "prediction_length",
+            f"{card.id} forecasts at most {card.max_horizon} steps, not {p.prediction_length}",
+        )
+    trained = card.quantile_levels
+    if p.quantile_levels and trained and card.tails == "refuse":
+        outside = [q for q in p.quantile_levels if not trained[0] <= q <= trained[-1]]
+        if outside:
+            refuse(
+                "quantile_levels",
+                f"{card.id} gives levels from {trained[0]} to {trained[-1]}, not {outside[0]}",
+            )
+    if p.sample_method == "copula" and not card.sampling.copula:
+        refuse("sample_method", f"{card.id} does not offer samples by copula")
+    if p.sample_method == "native" and not card.sampling.native:
+        refuse("sample_method", f"{card.id} does not draw samples of its own")
+    for name in ("temperature", "top_p", "top_k"):
+        if getattr(p, name) is not None and not getattr(card.sampling, name):
+            refuse(name, f"{card.id} does not support {name}")
+    if p.cross_learning and not card.cross_learning:
+        refuse("cross_learning", f"{card.id} does not support cross_learning")
+    return faults
+
+
+def _frequency(p: Parameters, faults: list[Fault]) -> timeline.Frequency | None:
+    if p.frequency is None:
+        return None
+    try:
+        return timeline.parse_frequency(p.frequency)
+    except timeline.TimelineError as exc:
+        faults.append(Fault(("parameters", "frequency"), str(exc)))
+        return None
+
+
+def _start(item: int, series: SeriesInput, faults: list[Fault]) -> timeline.Start | None:
+    if series.start is None:
+        return None
+    try:
+        return timeline.parse_start(series.start)
+    except timeline.TimelineError as exc:
+        faults.append(Fault(("inputs", item, "start"), str(exc)))
+        return None
+
+
+def _series_faults(item: int, series: SeriesInput, p: Parameters, card: ModelCard) -> list[Fault]:
+    """What one series asks that the card does not promise."""
+    place = ("inputs", item)
+    faults = []
+    channels = series.target.shape[1]
+    if channels > card.max_channels:
+        faults.append(
+            Fault((*place, "target"), f"{card.id} takes at most {card.max_channels} channels, not {channels}")
+        )
+    if series.channels is not None and not card.channel_names:
+        faults.append(Fault((*place, "channels"), f"{card.id} does not take channel names"))
+    elif series.channels is not None:
+        faults += [
+            Fault(
+                (*place, "channels", i),
+                f"{name!r} is no channel of {card.id}: {', '.join(card.channel_names)}",
+            )
+            for i, name in enumerate(series.channels)
+            if name not in card.channel_names
+        ]
+    if card.missing_values == "refused" and np.isnan(series.target).any():
+        row = int(np.argmax(np.isnan(series.target).any(axis=1)))
+        faults.append(Fault((*place, "target", row), f"{card.id} takes no missing values"))
+    for kind, covariates in (("past", series.past_covariates), ("future", series.future_covariates)):
+        for name, values in covariates.items():
+            if isinstance(values, tuple) and not card.covariates.categorical:
+                msg = f"{card.id} takes numbers here, not strings"
+                faults.append(Fault((*place, f"{kind}_covariates", name), msg, "type_error"))
+    for name in series.future_covariates.keys() & series.past_covariates.keys():
+        past, future = series.past_covariates[name], series.future_covariates[name]
+        if isinstance(past, tuple) != isinstance(future, tuple):
+            msg = "must be strings in both past and future covariates, or in neither"
+            faults.append(Fault((*place, "future_covariates", name), msg, "type_error"))
+    if card.covariates.future != "ignored" and not card.covariates.future_only:
+        user = "in-context regression" if card.covariates.future == "regression" else card.id
+        faults += [
+            Fault(
+                (*place, "future_covariates", name),
+                f"{user} needs the past of this covariate too: send the same name in past_covariates",
+            )
+            for name in series.future_covariates
+            if name not in series.past_covariates
+        ]
+    return faults
+
+
+# -- building ---
+
+
+class _Calendar:
+    """Forecast stamps by start and length: series of one request mostly share theirs."""
+
+    def __init__(self, frequency: timeline.Frequency | None, horizon: int) -> None:
+        self._frequency = frequency
+        self._horizon = horizon
+        self._known: dict[tuple[timeline.Start, int], tuple[str, ...]] = {}
+
+    def stamps(self, start: timeline.Start | None, rows: int) -> tuple[str, ...] | None:
+        """Stamps of the horizon of a series whose `rows` observations begin at `start`."""
+        if start is None or self._frequency is None:
+            return None
+        key = (start, rows)
+        if key not in self._known:
+            try:
+                self._known[key] = timeline.Grid(start, self._frequency).stamps(rows, self._horizon)
+            except timeline.TimelineError as exc:
+                raise GatewayError.invalid(Fault(("parameters", "prediction_length"), str(exc))) from None
+        return self._known[key]
+
+    def season(self, observations: int) -> int:
+        return timeline.season(self._frequency, observations)
+
+
+def _sampling(p: Parameters, card: ModelCard) -> tuple[Sampling | None, bool]:
+    """How paths are drawn, and whether the seed was drawn here."""
+    copula = p.sample_method == "copula"
+    if not card.sampling.native and not copula:
+        return None, False
+    if copula and p.num_samples is None:
+        return None, False
+    seed = p.seed if p.seed is not None else secrets.randbits(SEED_BITS)
+    sampling = Sampling(
+        count=p.num_samples or DEFAULT_PATHS,
+        seed=seed,
+        temperature=1.0 if p.temperature is None else p.temperature,
+        top_k=p.top_k or 0,
+        top_p=1.0 if p.top_p is None else p.top_p,
+        copula=copula,
+    )
+    return sampling, p.seed is None
+
+
+def _general_notices(
+    p: Parameters, card: ModelCard, levels: tuple[float, ...], drawn: Sampling | None
+) -> tuple[tuple[str, str], ...]:
+    """(code, detail) of what is true of every series of the request."""
+    found = []
+    trained = card.quantile_levels
+    outside = [q for q in levels if trained and not trained[0] <= q <= trained[-1]]
+    if outside and card.tails == "normal":
+        found.append(("levels_extrapolated", ", ".join(f"{q:g}" for q in outside)))
+    if card.native_horizon and p.prediction_length > card.native_horizon:
+        found.append(("horizon_extended", str(card.native_horizon)))
+    if drawn is not None:
+        found.append(("seed_used", str(drawn.seed)))
+    if p.sample_method == "copula" and p.num_samples:
+        found.append(("samples_copula", ""))
+    if not card.licence.commercial:
+        found.append(("licence", f"{card.title}: weights under {card.licence.id}, not for commercial use."))
+    return tuple(found)
+
+
+def _task(
+    item: int,
+    source: SeriesInput,
+    p: Parameters,
+    card: ModelCard,
+    levels: tuple[float, ...],
+    sampling: Sampling | None,
+    general: tuple[tuple[str, str], ...],
+    calendar: _Calendar,
+    start: timeline.Start | None,
+) -> Task:
+    """Cut one series and its covariates to what the model reads, and say what was done."""
+    rows, channels = source.target.shape
+    capped = min(rows, p.context_length or rows)
+    used = min(capped, card.max_context)
+    target = np.ascontiguousarray(source.target[rows - used :].T)
+    columns = _columns(source, rows - used, p.prediction_length)
+    series = Series(
+        target=target,
+        horizon=p.prediction_length,
+        levels=levels,
+        season=calendar.season(used),
+        past=columns.past,
+        future=columns.future,
+        known=columns.known,
+        static=columns.static,
+        categorical=columns.categorical,
+        sampling=sampling,
+        cross_learning=p.cross_learning,
+    )
+    notices = [notice(code, item, detail=detail) for code, detail in general]
+    notices += _unused(item, card, columns)
+    holes = int(np.isnan(target).sum())
+    if holes and card.missing_values == "interpolated":
+        notices.append(notice("values_imputed", item, detail=str(holes)))
+    error = None
+    if np.isnan(target).all(axis=1).any():
+        sentence = f"A channel has no observed value among the {used} most recent rows, which are all that is used."
+        error = SeriesError(code=Code.INVALID_ARGUMENT, sentence=sentence, metadata=source.metadata)
+    paths = sampling.count if sampling is not None and p.num_samples else 0
+    return Task(
+        item=item,
+        series=None if error else series,
+        error=error,
+        covariates=columns.names,
+        notices=tuple(notices),
+        points=used,
+        truncated_from=rows if capped > used else None,
+        timestamps=calendar.stamps(start, rows),
+        usage=Usage(
+            input_tokens=target.size + columns.past.size + columns.future.size + columns.static.size,
+            output_tokens=p.prediction_length * channels * max(1, len(levels), paths),
+        ),
+        metadata=source.metadata,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """Covariates of one series in the order of `adapters.base.Series`."""
+
+    names: tuple[str, ...]
+    past: Array
+    future: Array
+    static: Array
+    known: int
+    categorical: tuple[int, ...]
+
+
+def _columns(source: SeriesInput, first: int, horizon: int) -> _Columns:
+    """Stack the covariates: known over both, past only, future only, static; past ones from row `first` on."""
+    past, future, static = source.past_covariates, source.future_covariates, source.static_covariates
+    known = [n for n in past if n in future]
+    past_names = known + [n for n in past if n not in future]
+    future_names = known + [n for n in future if n not in past]
+    length = source.target.shape[0] - first
+    codes = {n: _codes(past.get(n), future.get(n)) for n in {*past_names, *future_names}}
+    names = (*past_names, *future_names[len(known) :], *static)
+    return _Columns(
+        names=names,
+        past=_stack([_numbers(past[n], codes[n])[first:] for n in past_names], length),
+        future=_stack([_numbers(future[n], codes[n])[:horizon] for n in future_names], horizon),
+        static=np.array(list(static.values()), dtype=np.float64),
+        known=len(known),
+        categorical=tuple(i for i, n in enumerate(names) if codes.get(n)),
+    )
+
+
+def _stack(rows: list[Array], length: int) -> Array:
+    return np.stack(rows) if rows else np.empty((0, length), dtype=np.float64)
+
+
+def _codes(*columns: CovariateValues | None) -> dict[str, float]:
+    """Category -> code over all columns of one covariate; empty for numbers."""
+    words = {w for c in columns if isinstance(c, tuple) for w in c if w is not None}
+    return {w: float(i) for i, w in enumerate(sorted(words))}
+
+
+def _numbers(values: CovariateValues, codes: Mapping[str, float]) -> Array:
+    if isinstance(values, tuple):
+        return np.array([np.nan if w is None else codes[w] for w in values], dtype=np.float64)
+    return values
+
+
+def _unused(item: int, card: ModelCard, columns: _Columns) -> list[Notice]:
+    """Covariates that the card says the model does not read; regression speaks for itself when it has run."""
+    use = card.covariates
+    past_only = columns.names[columns.known : columns.past.shape[0]]
+    n_future = columns.future.shape[0] - columns.known
+    future_names = columns.names[: columns.known] if use.future == "ignored" else ()
+    if use.future == "ignored":
+        future_names += columns.names[columns.past.shape[0] : columns.past.shape[0] + n_future]
+    static = columns.names[columns.past.shape[0] + n_future :]
+    ignored = list(future_names)
+    if use.past != "native":
+        ignored += past_only
+    if use.static == "ignored":
+        ignored += static
+    return [notice("covariates_ignored", item, ignored)] if ignored else []

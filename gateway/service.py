@@ -1,0 +1,288 @@
+"""The calls of the gateway, whatever wire they came by: forecasts and the models that make them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adapters.base import Series, SeriesFailure
+from adapters.base import SeriesForecast as AdapterForecast
+from catalog import Catalog, ModelCard
+from gateway.domain import (
+    Caller,
+    Forecast,
+    ForecastPlan,
+    ForecastRequest,
+    Notice,
+    PlannedSeries,
+    SeriesError,
+    SeriesForecast,
+    Usage,
+)
+from gateway.engine import Engine, ModelStatus, Outcome
+from gateway.errors import Code, Fault, GatewayError
+from gateway.pacing import paced
+from gateway.planning import Plan, Steps, Task, notice, plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A card and how the model stands on this machine."""
+
+    card: ModelCard
+    aliases: tuple[str, ...]
+    status: ModelStatus
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A computation under way and how many callers wait for it."""
+
+    task: asyncio.Task[Outcome]
+    deadline: float
+    waiters: int = field(default=0)
+
+
+class ForecastService:
+    """Forecasts through the engine, and the models it can run.
+
+    Work that is refused never reaches the engine. Identical deterministic requests of one caller that are in flight
+    together share one computation.
+    """
+
+    def __init__(self, catalog: Catalog, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
+        self._catalog = catalog
+        self._engine = engine
+        self._clock = clock
+        self._flights: dict[bytes, _Flight] = {}
+
+    # -- models ---
+
+    def card(self, name: str) -> ModelCard:
+        """The card of a model id or alias; NOT_FOUND with the nearest names otherwise."""
+        card = self._catalog.get(name)
+        if card is None:
+            near = self._catalog.nearest(name)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            sentence = f"There is no model {name!r}.{hint} GET /v1/models lists them all."
+            raise GatewayError(Code.NOT_FOUND, sentence, faults=(Fault(("model",), "unknown model"),))
+        return card
+
+    def default_card(self) -> ModelCard:
+        """The model of callers that name none."""
+        card = self._catalog.default
+        if card is None:
+            raise GatewayError(Code.NOT_FOUND, "No default model is configured.")
+        return card
+
+    def models(self, caller: Caller) -> tuple[ModelInfo, ...]:
+        """Every model that `caller` may use, in the catalog's order."""
+        return tuple(self._info(card) for card in self._catalog)
+
+    def model(self, name: str, caller: Caller) -> ModelInfo:
+        """One model by id or alias."""
+        return self._info(self.card(name))
+
+    async def load_model(self, name: str) -> ModelInfo:
+        """Load a model now, however long it takes."""
+        card = self.card(name)
+        await self._engine.models.load(card)
+        return self._info(card)
+
+    async def unload_model(self, name: str) -> ModelInfo:
+        """Drop a model after the work in flight on it."""
+        card = self.card(name)
+        await self._engine.models.unload(card)
+        return self._info(card)
+
+    def pin_model(self, name: str, pinned: bool) -> ModelInfo:
+        """Keep a model from eviction, or no longer."""
+        card = self.card(name)
+        self._engine.models.pin(card, pinned)
+        return self._info(card)
+
+    def _info(self, card: ModelCard) -> ModelInfo:
+        return ModelInfo(card=card, aliases=self._catalog.names_of(card), status=self._engine.models.status(card))
+
+    # -- forecasts ---
+
+    async def forecast(self, request: ForecastRequest, *, caller: Caller, deadline: float) -> Forecast | ForecastPlan:
+        """Forecast every series of `request`, or say what would be done if it is a dry run.
+
+        `deadline` is in seconds of the running loop's clock. Raises GatewayError; a series that fails alone is a
+        `SeriesError` among the outputs, unless all fail.
+        """
+        started = time.perf_counter()
+        planned = await paced(plan(request, self.card(request.model)))
+        if request.parameters.dry_run:
+            return self._describe(request, planned, started)
+        work = [t.series for t in planned.tasks if t.series is not None]
+        outcome = await self._compute(planned, work, caller, deadline) if work else Outcome()
+        outputs = await paced(_outputs(planned, outcome))
+        if all(isinstance(o, SeriesError) for o in outputs):
+            raise _all_failed(outputs)
+        delivered = [t.usage for t, o in zip(planned.tasks, outputs, strict=True) if isinstance(o, SeriesForecast)]
+        return Forecast(
+            id=str(uuid.uuid4()),
+            created=int(self._clock()),
+            model=planned.card.id,
+            model_revision=planned.card.revision,
+            provider=planned.card.provider,
+            point=planned.card.point,
+            horizon=planned.horizon,
+            quantile_levels=planned.levels,
+            input_points=planned.input_points,
+            outputs=outputs,
+            usage=sum(delivered, Usage()),
+            latency_ms=_milliseconds_since(started),
+            queue_ms=outcome.queue_ms,
+            compute_ms=outcome.compute_ms,
+            truncated_from=planned.truncated_from,
+            max_context_length=planned.card.max_context if planned.truncated_from is not None else None,
+            metadata=request.metadata,
+        )
+
+    def _describe(self, request: ForecastRequest, planned: Plan, started: float) -> ForecastPlan:
+        """The answer to a dry run."""
+        work = [t.series for t in planned.tasks if t.series is not None]
+        return ForecastPlan(
+            id=str(uuid.uuid4()),
+            created=int(self._clock()),
+            model=planned.card.id,
+            model_revision=planned.card.revision,
+            provider=planned.card.provider,
+            point=planned.card.point,
+            horizon=planned.horizon,
+            quantile_levels=planned.levels,
+            input_points=planned.input_points,
+            batch_class=self._engine.batch_class(planned.card, max(work, key=_length)) if work else "",
+            outputs=tuple(
+                PlannedSeries(
+                    input_points=t.points,
+                    timestamps=t.timestamps,
+                    notices=t.notices,
+                    truncated_from=t.truncated_from,
+                    metadata=t.metadata,
+                )
+                for t in planned.tasks
+            ),
+            usage=sum((t.usage for t in planned.tasks), Usage()),
+            latency_ms=_milliseconds_since(started),
+            truncated_from=planned.truncated_from,
+            max_context_length=planned.card.max_context if planned.truncated_from is not None else None,
+            metadata=request.metadata,
+        )
+
+    async def _compute(self, planned: Plan, work: list[Series], caller: Caller, deadline: float) -> Outcome:
+        """Run `work`, or wait for the same work of the same caller that is already under way."""
+        if not planned.deterministic:
+            return await self._engine.run(planned.card, work, deadline=deadline)
+        key = await paced(_fingerprint(planned.card, work, caller))
+        while True:
+            flight = self._flights.get(key)
+            if flight is None:
+                task = asyncio.create_task(self._engine.run(planned.card, work, deadline=deadline))
+                flight = self._flights[key] = _Flight(task=task, deadline=deadline)
+                task.add_done_callback(lambda _, k=key, f=flight: self._land(k, f))
+            try:
+                return await self._join(key, flight, deadline)
+            except GatewayError as exc:
+                # The deadline that passed was another caller's: take the work up again with our own.
+                if exc.code is not Code.DEADLINE_EXCEEDED or deadline <= asyncio.get_running_loop().time():
+                    raise
+
+    async def _join(self, key: bytes, flight: _Flight, deadline: float) -> Outcome:
+        """Wait for `flight` until `deadline`; the last caller that leaves takes the work with it."""
+        flight.waiters += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(flight.task)
+        except TimeoutError:
+            raise GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the forecast was done.") from None
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                self._land(key, flight)
+                flight.task.cancel()
+
+    def _land(self, key: bytes, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # seen: whoever waited has it
+
+
+def _length(series: Series) -> int:
+    return series.target.shape[1]
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1e3, 3)
+
+
+def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[bytes]:
+    """A digest of everything that decides a deterministic forecast; yields after each series."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((caller.id, card.id, card.revision)).encode())
+    for s in work:
+        shape = (
+            s.target.shape,
+            s.horizon,
+            s.levels,
+            s.season,
+            s.past.shape,
+            s.future.shape,
+            s.known,
+            s.categorical,
+        )
+        digest.update(repr((shape, s.sampling, s.cross_learning)).encode())
+        for array in (s.target, s.past, s.future, s.static):
+            digest.update(np.ascontiguousarray(array).data)
+        yield
+    return digest.digest()
+
+
+def _outputs(planned: Plan, outcome: Outcome) -> Steps[tuple[SeriesForecast | SeriesError, ...]]:
+    """The engine's results beside the series that failed before it, in the order of the request."""
+    results = iter(outcome.results)
+    outputs: list[SeriesForecast | SeriesError] = []
+    for task in planned.tasks:
+        if task.error is not None:
+            outputs.append(task.error)
+        else:
+            outputs.append(_output(task, next(results)))
+        yield
+    return tuple(outputs)
+
+
+def _output(task: Task, result: AdapterForecast | SeriesFailure) -> SeriesForecast | SeriesError:
+    if isinstance(result, SeriesFailure):
+        return SeriesError(code=Code.MODEL_FAILED, sentence=result.reason, metadata=task.metadata)
+    return SeriesForecast(
+        mean=result.point,
+        quantiles=result.quantiles,
+        samples=result.samples,
+        timestamps=task.timestamps,
+        notices=(*task.notices, *_remarks(task, result)),
+        truncated_from=task.truncated_from,
+        metadata=task.metadata,
+    )
+
+
+def _remarks(task: Task, result: AdapterForecast) -> list[Notice]:
+    """What the adapter said of a series, with the names that the caller used."""
+    return [notice(r.code, task.item, [task.covariates[i] for i in r.covariates], r.detail) for r in result.remarks]
+
+
+def _all_failed(outputs: tuple[SeriesForecast | SeriesError, ...]) -> GatewayError:
+    """One error for a request of which nothing is left: the first series' reason."""
+    first = next(o for o in outputs if isinstance(o, SeriesError))
+    more = f" (all {len(outputs)} series failed)" if len(outputs) > 1 else ""
+    faults = (Fault(("inputs", 0, "target"), first.sentence),) if first.code is Code.INVALID_ARGUMENT else ()
+    return GatewayError(first.code, first.sentence + more, faults=faults)
