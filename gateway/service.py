@@ -196,6 +196,7 @@ class ForecastService:
                 # The deadline that passed was another caller's: take the work up again with our own.
                 if exc.code is not Code.DEADLINE_EXCEEDED or deadline <= asyncio.get_running_loop().time():
                     raise
+                self._land(key, flight)
 
     async def _join(self, key: bytes, flight: _Flight, deadline: float) -> Outcome:
         """Wait for `flight` until `deadline`; the last caller that leaves takes the work with it."""
