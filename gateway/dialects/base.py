@@ -6,7 +6,7 @@ large body: the JSON parser holds the interpreter's lock, and a thread would not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -51,12 +51,41 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An HTTP answer before compression and the headers that every answer has."""
+    """An HTTP answer before compression and the headers that every answer has.
+
+    A body in parts is rendered part by part, with the loop serving others in between: the way for an answer of many
+    series. All parts are made before the first is sent, so that a part may still raise.
+    """
 
     status: int = 200
-    body: bytes = b""
+    body: bytes | Iterable[bytes] = b""
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One golden exchange, as the OpenAPI document shows it."""
+
+    name: str
+    request: bytes  # JSON
+    response: bytes  # JSON
+    summary: str = ""
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documentation:
+    """What the OpenAPI document says of an operation: the msgspec types of its bodies, and examples."""
+
+    summary: str
+    description: str = ""
+    tag: str = "forecast"
+    request: type | None = None
+    response: object | None = None  # a type or a union of types
+    error: type | None = None
+    media_types: tuple[str, ...] = ("application/json",)
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +102,7 @@ class Operation(Generic[Asked, Answered]):
     parse: Callable[[Call], Steps[Asked]]
     render: Callable[[Call, Answered], Reply]
     render_error: Callable[[Call, GatewayError, int], Reply]
+    documentation: Documentation | None = None  # None: served, and not in the OpenAPI document
 
 
 def wire_code(code: Code) -> str:
