@@ -1,8 +1,8 @@
 """The contract between the engine and a model family.
 
-The engine hands an adapter a `Batch` of series and gets a `BatchForecast` with one entry a series, in order. Both
-sides are plain arrays: no names sent by clients, no wire, no event loop. This module imports numpy only, so that the
-gateway can build batches without any model library.
+The engine hands an adapter a `Batch` of series and gets a `BatchForecast` with one entry a series, in order.
+Both sides are plain arrays: no names sent by clients, no wire, no event loop. This module imports numpy only,
+so that the gateway can build batches without any model library.
 
 Laws of every adapter:
 - a series' forecast does not depend on its batch neighbours (1e-4 relative);
@@ -46,9 +46,9 @@ class Sampling:
 class Series:
     """One series as the model shall see it: the context is already cut to the model's limit.
 
-    Covariates stand in one order: the first `known` rows of `past` and of `future` are the same covariates over past
-    and horizon; further rows of `past` are known in the past only, further rows of `future` over the horizon only.
-    Their index in notices counts known, then past-only, then future-only, then static ones.
+    Covariates stand in one order: the first `known` rows of `past` and of `future` are the same covariates over
+    past and horizon; further rows of `past` are known in the past only, further rows of `future` over the horizon
+    only. Their index in notices counts known, then past-only, then future-only, then static ones.
     """
 
     target: Array  # (channels, time), NaN where missing, >= 1 observed value a channel
@@ -60,9 +60,7 @@ class Series:
     known: int = 0  # covariates in both
     static: Array = field(default_factory=lambda: _none(0))  # (static covariates,)
     categorical: tuple[int, ...] = ()  # indices of covariates whose values are codes of categories
-    stamps: npt.NDArray[np.int64] | None = (
-        None  # (time + horizon,) seconds since 1970 in the stamps' own offset
-    )
+    stamps: npt.NDArray[np.int64] | None = None  # (time + horizon,) seconds since 1970, local to the stamps
     sampling: Sampling | None = None
     cross_learning: bool = False  # may see the other series of its own request (they share `group`)
     group: int = 0
@@ -77,7 +75,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something the caller should know of one series: a code of `gateway.domain.NOTICES` and what it is about."""
+    """Something the caller should know of one series: a code of `gateway.domain.NOTICES`, and about what."""
 
     code: str
     covariates: tuple[int, ...] = ()
@@ -135,7 +133,7 @@ class LoadableAdapter(Adapter, Protocol):
 
     @classmethod
     def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
-        """Read the weights in `folders` (by the card's names for them); raises ValueError for a bad checkpoint."""
+        """Read the weights in `folders`, by the card's names; raises ValueError for a bad checkpoint."""
         ...
 
 
