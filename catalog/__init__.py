@@ -10,6 +10,7 @@ from catalog.card import (
     Sampling,
     Weights,
     load_cards,
+    merged,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Sampling",
     "Weights",
     "load_cards",
+    "merged",
 ]

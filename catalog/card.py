@@ -169,6 +169,28 @@ def load_cards(folder: Path) -> Iterator[ModelCard]:
         yield _check(card, path.name)
 
 
+def merged(cards: Iterable[ModelCard], tables: Mapping[str, Mapping[str, object]]) -> Iterator[ModelCard]:
+    """Packaged cards with the operator's `[models.<id>]` tables over them.
+
+    A table of a known id replaces single fields of that card; a table of a new id is a whole card. Raises CatalogError
+    naming the table.
+    """
+    packaged = {card.id: card for card in cards}
+    for model_id in [*packaged, *(i for i in tables if i not in packaged)]:
+        if model_id not in tables:
+            yield packaged[model_id]
+            continue
+        fields: dict[str, object] = {}
+        if model_id in packaged:
+            fields |= msgspec.to_builtins(packaged[model_id])
+        fields |= {**tables[model_id], "id": model_id}
+        try:
+            card = msgspec.convert(fields, ModelCard)
+        except msgspec.ValidationError as exc:
+            raise CatalogError(f"[models.{model_id!r}]: {exc}") from None
+        yield _check(card, f"[models.{model_id!r}]")
+
+
 class Catalog:
     """The cards by id and alias. Immutable: a change of configuration makes a new one."""
 

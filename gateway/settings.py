@@ -73,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     aliases: dict[str, str] = {}
 
 
-SECTIONS: tuple[str, ...] = ("server", "engine")
+SECTIONS: dict[str, type[msgspec.Struct]] = {"server": ServerSettings, "engine": EngineSettings}
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,12 @@ class Resolved:
 
 def _names() -> dict[str, str]:
     """Setting name -> section."""
-    kinds = {"server": ServerSettings, "engine": EngineSettings}
-    return {f: section for section in SECTIONS for f in kinds[section].__struct_fields__}
+    return {f: section for section, kind in SECTIONS.items() for f in kind.__struct_fields__}
 
 
 def _from_text(section: str, name: str, text: str, origin: str) -> Any:
     """Read one setting from the text of a variable or flag: lists by commas, numbers and booleans as usual."""
-    kind = {"server": ServerSettings, "engine": EngineSettings}[section]
-    field_type = next(f.type for f in msgspec.structs.fields(kind) if f.name == name)
+    field_type = next(f.type for f in msgspec.structs.fields(SECTIONS[section]) if f.name == name)
     value: Any = [p.strip() for p in text.split(",") if p.strip()] if field_type == tuple[str, ...] else text
     try:
         return msgspec.to_builtins(msgspec.convert(value, field_type, strict=False))
@@ -139,7 +137,7 @@ def resolve(
             tree[section] = dict(values)
     for variable, text in environ.items():
         name = variable.removeprefix(PREFIX).lower()
-        if not variable.startswith(PREFIX) or name == "config":
+        if not variable.startswith(PREFIX) or name == "config" or _is_service_link(name, text):
             continue
         _known(name, list(names), f"variable {variable}")
         tree[names[name]][name] = _from_text(names[name], name, text, variable)
@@ -154,6 +152,11 @@ def resolve(
         return Resolved(msgspec.convert(tree, Settings), origins)
     except msgspec.ValidationError as exc:
         raise SettingsError(str(exc)) from None
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    """Kubernetes describes a service named forecast-gateway in variables of the same prefix: not settings."""
+    return name.startswith(("service_", "port_")) or (name == "port" and "://" in text)
 
 
 def _known(name: str, known: list[str], what: str) -> None:
