@@ -55,6 +55,7 @@ class Series:
     horizon: int  # steps to forecast
     levels: tuple[float, ...] = ()  # quantile levels asked for, ascending; none: point forecast only
     season: int = 1  # steps in one season
+    step_s: float | None = None  # average seconds of one step; None where the frequency is not known
     past: Array = field(default_factory=lambda: _none(0, 0))  # (past covariates, time), NaN where missing
     future: Array = field(default_factory=lambda: _none(0, 0))  # (future covariates, horizon)
     known: int = 0  # covariates in both
