@@ -52,6 +52,13 @@ def median(values: Array, trained: Sequence[float]) -> Array:
     return middle
 
 
+def normal_quantiles(mean: Array, deviation: Array, levels: Sequence[float]) -> Array:
+    """Quantiles (levels, ...) of normal distributions with `mean` (...) and standard `deviation` (...) >= 0."""
+    scores = np.array([NormalDist().inv_cdf(level) for level in levels])
+    quantiles: Array = mean + scores.reshape(-1, *[1] * mean.ndim) * deviation
+    return quantiles
+
+
 def forecast_of(
     series: Series, values: Array, trained: Sequence[float], tails: Tails, mean: Array | None = None
 ) -> SeriesForecast:
