@@ -84,6 +84,7 @@ class Documentation:
     request: type | None = None
     response: object | None = None  # a type or a union of types
     error: type | None = None
+    codes: tuple[Code, ...] = ()  # errors beside those that any operation with such a body has
     media_types: tuple[str, ...] = ("application/json",)
     examples: tuple[Example, ...] = ()
 
