@@ -35,6 +35,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     data_dir: str = "~/.local/share/forecast-gateway"
     allow_anonymous: bool = False  # serve callers without a key on an address others can reach
+    cors_origins: tuple[str, ...] = ()  # sites whose pages may call the API from a browser; "*" for all
     max_body_bytes: AtLeastOne = 64 * 1024 * 1024  # 1,000 series x 2,048 points are 30 MB of JSON
     request_timeout_s: Seconds = 60.0  # deadline of a request that names none
     max_request_timeout_s: Seconds = 600.0  # what `x-request-timeout-ms` may ask for
