@@ -1,0 +1,230 @@
+"""The one place that wires the parts together.
+
+An application is a value built from plain lists: endpoints, middleware and a lifespan. Nothing here imports a model
+library; those live in the engine's worker processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from catalog import Catalog, load_cards, merged
+from catalog.card import CARDS
+from gateway import __version__
+from gateway.dialects import canonical
+from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
+from gateway.engine import Engine
+from gateway.errors import Code, GatewayError
+from gateway.http import health, models, openapi, operations, pages
+from gateway.http.access import Access
+from gateway.http.compression import CompressionMiddleware
+from gateway.http.health import Probes, Readiness
+from gateway.http.metrics import Metrics
+from gateway.http.middleware import ExchangeMiddleware
+from gateway.http.models import Models
+from gateway.http.protocol import BoundedHeadProtocol
+from gateway.http.routing import Endpoint, routes
+from gateway.logs import configure_logging
+from gateway.service import ForecastService
+from gateway.settings import Resolved, ServerSettings, Settings
+
+DEFAULT_MODEL = "forecast-gateway/seasonal-naive"  # of a gateway whose operator names none: it needs no weights
+
+# Every wire format that is served, first come first matched.
+OPERATIONS = (*canonical.OPERATIONS,)
+
+KEEP_ALIVE_S = 75  # longer than load balancers keep an idle connection, so that they close it and not we
+RETRY_S = 5.0  # between two attempts to have the default model answer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a gateway is made of, on any wire or none."""
+
+    settings: Settings
+    catalog: Catalog
+    metrics: Metrics
+    engine: Engine
+    service: ForecastService
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The packaged cards with the operator's tables, aliases and default over them."""
+    cards = merged(load_cards(CARDS), settings.models)
+    return Catalog(cards, settings.aliases, settings.engine.default_model or DEFAULT_MODEL)
+
+
+def build(resolved: Resolved) -> Parts:
+    """Make the parts; nothing runs before `engine.start`."""
+    settings = resolved.settings
+    catalog = catalog_of(settings)
+    metrics = Metrics()
+    engine = Engine(catalog, settings.engine, metrics)
+    return Parts(
+        settings=settings,
+        catalog=catalog,
+        metrics=metrics,
+        engine=engine,
+        service=ForecastService(catalog, engine),
+    )
+
+
+def create_app(resolved: Resolved) -> Starlette:
+    """The gateway as an ASGI application, with an engine of its own that runs as long as its lifespan."""
+    return assemble(build(resolved))
+
+
+def assemble(parts: Parts) -> Starlette:
+    """The application over parts that were made already."""
+    server = parts.settings.server
+    readiness = Readiness()
+    access = Access(allow_anonymous=server.allow_anonymous)
+    app = Starlette(
+        routes=routes(_endpoints(parts, readiness), access, canonical.render_error),
+        middleware=_middleware(parts.metrics, server),
+        lifespan=_lifespan(parts, readiness),
+    )
+    app.router.redirect_slashes = False  # a POST that is redirected arrives as something else
+    return app
+
+
+def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
+    """Everything that is served, the busiest first."""
+    render_error = canonical.render_error
+    server = parts.settings.server
+    described = [
+        *operations.endpoints(OPERATIONS, operations.handlers(parts.service), server),
+        *health.endpoints(Probes(parts.service, parts.engine, readiness), render_error),
+        *models.endpoints(Models(parts.service), render_error),
+    ]
+    return [
+        *described,
+        parts.metrics.endpoint(render_error),
+        *openapi.endpoints(described, canonical.ErrorBody, render_error),
+        *pages.endpoints(parts.service.default_card().id, render_error),
+    ]
+
+
+def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:
+    """The layers around every endpoint, the outermost first."""
+    layers = [Middleware(ExchangeMiddleware, metrics=metrics, render_error=canonical.render_error)]
+    if server.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=server.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", "server-timing", "retry-after"],
+            )
+        )
+    layers.append(Middleware(CompressionMiddleware))
+    return layers
+
+
+# -- lifespan ---
+
+
+def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await parts.engine.start()
+        proof = asyncio.create_task(_prove(parts.service, readiness))
+        try:
+            yield
+        finally:
+            readiness.ready, readiness.reason = False, "The gateway is stopping."
+            proof.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await proof
+            await parts.engine.stop(parts.settings.server.shutdown_grace_s)
+
+    return lifespan
+
+
+async def _prove(service: ForecastService, readiness: Readiness) -> None:
+    """Load the default model and have it answer one forecast, however often that takes."""
+    card = service.default_card()
+    request = ForecastRequest(
+        model=card.id,
+        series=(SeriesInput(target=np.arange(8.0).reshape(8, 1)),),
+        parameters=Parameters(prediction_length=1),
+    )
+    while True:
+        try:
+            readiness.reason = f"{card.id} is loading."
+            await service.load_model(card.id)
+            readiness.reason = f"{card.id} has not answered its first forecast yet."
+            deadline = asyncio.get_running_loop().time() + RETRY_S * 12
+            await service.forecast(request, caller=Caller(id="readiness"), deadline=deadline)
+        except GatewayError as error:
+            readiness.reason = error.sentence
+            log.warning("default_model_not_ready", model=card.id, reason=error.sentence)
+            await asyncio.sleep(error.retry_after_s or RETRY_S)
+        else:
+            readiness.ready, readiness.reason = True, ""
+            log.info("ready", model=card.id)
+            return
+
+
+# -- serving ---
+
+
+def serve(resolved: Resolved) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what was accepted. Raises GatewayError where the address is taken."""
+    server = resolved.settings.server
+    configure_logging(server.log_level, server.log_format)
+    listener = _listen(server.host, server.port)
+    config = uvicorn.Config(
+        create_app(resolved),
+        http=BoundedHeadProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(server.shutdown_grace_s),
+    )
+    _announce(server, listener)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; bound before anything else starts, so that a taken port fails at once and says so."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as exc:
+        raise GatewayError(Code.UNAVAILABLE, f"Cannot listen on {host}:{port}: {exc.strerror}.") from None
+
+
+def _announce(server: ServerSettings, listener: socket.socket) -> None:
+    """Tell a person where the gateway is, with a line that works."""
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    url = f"http://{reachable}:{port}"
+    body = (
+        '{"model": "seasonal-naive", "inputs": [{"target": [[110], [113], [108], [116]]}], '
+        '"parameters": {"prediction_length": 3}}'
+    )
+    print(
+        f"Forecast Gateway {__version__} on {url}\n"
+        f"  pages: {url}/docs  {url}/metrics\n"
+        f"  try:   curl -s {url}/v1/forecast -H 'content-type: application/json' -d '{body}'",
+        flush=True,
+    )

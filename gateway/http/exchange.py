@@ -1,0 +1,65 @@
+"""What is known of one HTTP exchange so far: written by endpoints, read by headers, log and metrics."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+from gateway.domain import Caller, Usage
+
+MAX_ID_LENGTH = 128
+UNMATCHED = "unmatched"  # the endpoint of a path that no route has: one label, whatever callers probe for
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request and what became of it. Never holds a payload or a secret."""
+
+    request_id: str
+    headers: Mapping[str, str]  # names in lower case
+    received: float = field(default_factory=time.perf_counter)
+    deadline: float = 0.0  # seconds of the running loop's clock
+    caller: Caller = field(default_factory=Caller)
+    endpoint: str = UNMATCHED  # the route's template
+    model: str = ""  # a catalog id; never a name that only the caller knows
+    code: str = "OK"
+    status: int = 0  # 0: nothing was sent
+    queue_ms: float | None = None
+    compute_ms: float | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.received
+
+    @property
+    def server_timing(self) -> str:
+        """The `server-timing` header: milliseconds in the queue, in the model and in all."""
+        parts = [("queue", self.queue_ms), ("compute", self.compute_ms), ("total", self.elapsed_s * 1e3)]
+        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts if ms is not None)
+
+
+def begin(scope: Scope) -> Exchange:
+    """Open the exchange of a request and keep it in its scope."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    exchange = Exchange(request_id=_request_id(headers), headers=headers)
+    scope.setdefault("state", {})["exchange"] = exchange
+    return exchange
+
+
+def of(scope: Scope) -> Exchange:
+    """The exchange that `begin` opened."""
+    exchange: Exchange = scope["state"]["exchange"]
+    return exchange
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The caller's id if it is safe to echo and to log, else a new one."""
+    sent = headers.get("x-request-id", "")
+    if 0 < len(sent) <= MAX_ID_LENGTH and sent.isascii() and sent.isprintable():
+        return sent
+    return str(uuid.uuid4())

@@ -1,0 +1,155 @@
+"""Whether the gateway lives, whether it is ready, and how it stands."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+import psutil  # type: ignore[import-untyped]
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import __version__
+from gateway.dialects.base import Documentation
+from gateway.engine import Engine, EngineSnapshot
+from gateway.errors import Code, GatewayError
+from gateway.http import exchange as exchanges
+from gateway.http.models import State
+from gateway.http.routing import Endpoint, RenderError
+from gateway.service import ForecastService
+
+JSON = "application/json"
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Ready once the default model has answered a forecast; until then, why not."""
+
+    ready: bool = False
+    reason: str = "The gateway is starting."
+    since: float = field(default_factory=time.time)
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Forecasts are served."""
+
+    status: Literal["ready"] = "ready"
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Alive, and whether ready."""
+
+    status: Literal["ok"] = "ok"
+    ready: bool
+    reason: str
+    version: str
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Resident bytes."""
+
+    gateway_bytes: int
+    workers_bytes: int
+
+
+class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+    """How one model stands."""
+
+    id: str
+    status: State
+    reason: str
+    memory_bytes: int | None
+    pinned: bool
+
+
+class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole gateway at a glance."""
+
+    version: str
+    ready: bool
+    reason: str
+    uptime_s: float
+    memory: Memory
+    engine: EngineSnapshot
+    models: tuple[ModelState, ...]
+
+
+class Probes:
+    """Endpoints for people and machines that watch the gateway."""
+
+    def __init__(self, service: ForecastService, engine: Engine, readiness: Readiness) -> None:
+        self._service = service
+        self._engine = engine
+        self._readiness = readiness
+
+    async def live(self, request: Request) -> Response:
+        return _json(Alive())
+
+    async def ready(self, request: Request) -> Response:
+        if not self._readiness.ready:
+            raise GatewayError(Code.UNAVAILABLE, self._readiness.reason, retry_after_s=1.0)
+        return _json(Ready())
+
+    async def health(self, request: Request) -> Response:
+        return _json(Health(ready=self._readiness.ready, reason=self._readiness.reason, version=__version__))
+
+    async def status(self, request: Request) -> Response:
+        snapshot = self._engine.snapshot()
+        models = self._service.models(exchanges.of(request.scope).caller)
+        return _json(
+            SystemStatus(
+                version=__version__,
+                ready=self._readiness.ready,
+                reason=self._readiness.reason,
+                uptime_s=round(time.time() - self._readiness.since, 3),
+                memory=Memory(
+                    gateway_bytes=psutil.Process(os.getpid()).memory_info().rss,
+                    workers_bytes=sum(w.rss_bytes for w in snapshot.workers),
+                ),
+                engine=snapshot,
+                models=tuple(
+                    ModelState(
+                        id=m.card.id,
+                        status=m.status.state,
+                        reason=m.status.reason,
+                        memory_bytes=m.status.memory_bytes,
+                        pinned=m.status.pinned,
+                    )
+                    for m in models
+                ),
+            )
+        )
+
+
+def endpoints(probes: Probes, render_error: RenderError) -> list[Endpoint]:
+    """The list of this module's endpoints."""
+    found = (
+        ("/livez", probes.live, Alive, "Whether the process answers", ()),
+        ("/readyz", probes.ready, Ready, "Whether the default model has answered a forecast", (Code.UNAVAILABLE,)),
+        ("/healthz", probes.health, Health, "Alive, and whether ready", ()),
+        ("/api/system/status", probes.status, SystemStatus, "Version, queue, workers, models and memory", ()),
+    )
+    return [
+        Endpoint(
+            method="GET",
+            path=path,
+            respond=respond,
+            render_error=render_error,
+            role="caller" if path.startswith("/api/") else "public",
+            documentation=Documentation(summary=summary, tag="system", response=response, codes=codes),
+        )
+        for path, respond, response, summary, codes in found
+    ]
+
+
+def _json(value: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(value), media_type=JSON)

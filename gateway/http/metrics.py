@@ -1,0 +1,107 @@
+"""What the gateway counts, in Prometheus' terms.
+
+Labels are bounded: endpoints are route templates, models are catalog ids, codes are those of `gateway.errors`. A name
+that only a caller knows never becomes a label. Every application has a registry of its own, so that two in one process
+do not meet.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import __version__
+from gateway.http.exchange import Exchange
+from gateway.http.routing import Endpoint, RenderError
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """Counts exchanges, and what the engine tells it as its observer."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Gauge("gateway_info", "Always 1.", ["version"], registry=registry).labels(__version__).set(1)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"gateway_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"gateway_{name}", text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, registry=registry)
+
+        self._requests = counter(
+            "requests", "Requests by code: OK or the code of the error.", "endpoint", "model", "code"
+        )
+        self._latency = histogram(
+            "request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            SECONDS,
+            "endpoint",
+            "model",
+        )
+        self._queue = histogram("queue_seconds", "Time that a request's series waited.", SECONDS, "endpoint", "model")
+        self._compute = histogram("compute_seconds", "Time that a request's series ran.", SECONDS, "endpoint", "model")
+        self._tokens = counter("tokens", "Tokens read and answered.", "endpoint", "model", "direction")
+        self._batch_series = histogram("batch_series", "Series in one batch.", ROWS, "model")
+        self._batch_seconds = histogram("batch_seconds", "Time of one batch in the model.", SECONDS, "model")
+        self._batch_tokens = counter("batch_tokens", "Tokens of batches that were observations.", "model")
+        self._padding_tokens = counter("batch_padding_tokens", "Tokens of batches that were padding.", "model")
+        self._loads = counter("model_loads", "Models loaded.", "model")
+        self._load_seconds = counter("model_load_seconds", "Time spent loading models.", "model")
+        self._restarts = counter("worker_restarts", "Workers that died or were killed, and were started again.", "pool")
+        self._queued_series = gauge("queue_series", "Series that wait for a worker.")
+        self._queued_tokens = gauge("queue_tokens", "Tokens that wait for a worker.")
+
+    # -- exchanges ---
+
+    def request_done(self, exchange: Exchange) -> None:
+        """Count an exchange that is over."""
+        where = (exchange.endpoint, exchange.model)
+        self._requests.labels(*where, exchange.code).inc()
+        self._latency.labels(*where).observe(exchange.elapsed_s)
+        if exchange.queue_ms is not None:
+            self._queue.labels(*where).observe(exchange.queue_ms / 1e3)
+        if exchange.compute_ms is not None:
+            self._compute.labels(*where).observe(exchange.compute_ms / 1e3)
+        if exchange.usage.total_tokens:
+            self._tokens.labels(*where, "input").inc(exchange.usage.input_tokens)
+            self._tokens.labels(*where, "output").inc(exchange.usage.output_tokens)
+
+    # -- the engine's observer ---
+
+    def batch_done(self, model: str, rows: int, tokens: int, padded_tokens: int, compute_s: float) -> None:
+        """Count a batch: `tokens` of observations among `padded_tokens` that were computed."""
+        self._batch_series.labels(model).observe(rows)
+        self._batch_seconds.labels(model).observe(compute_s)
+        self._batch_tokens.labels(model).inc(tokens)
+        self._padding_tokens.labels(model).inc(max(0, padded_tokens - tokens))
+
+    def model_loaded(self, model: str, seconds: float) -> None:
+        self._loads.labels(model).inc()
+        self._load_seconds.labels(model).inc(seconds)
+
+    def worker_restarted(self, pool: str, reason: str) -> None:
+        self._restarts.labels(pool).inc()
+
+    def queue_changed(self, series: int, tokens: int) -> None:
+        self._queued_series.set(series)
+        self._queued_tokens.set(tokens)
+
+    # -- the page ---
+
+    def endpoint(self, render_error: RenderError) -> Endpoint:
+        """`GET /metrics`."""
+        return Endpoint(method="GET", path="/metrics", respond=self._page, render_error=render_error, role="public")
+
+    async def _page(self, request: Request) -> Response:
+        """The text format or OpenMetrics, as the scraper asks."""
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self.registry), headers={"content-type": media_type})

@@ -1,0 +1,77 @@
+"""What every exchange has, whatever endpoint answers it: an id, a time, a log line and its place in the metrics."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http import exchange as exchanges
+from gateway.http.exchange import UNMATCHED, Exchange
+from gateway.http.metrics import Metrics
+from gateway.http.problems import internal
+from gateway.http.routing import RenderError, failure
+
+log = structlog.get_logger(__name__)
+
+QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})  # probes: logged at debug only
+
+
+class ExchangeMiddleware:
+    """Opens an exchange, names it in the answer's headers, and writes it down when it is over.
+
+    The outermost middleware. An exception that comes this far is a bug outside any endpoint: it is logged and
+    answered like one inside.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, render_error: RenderError) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._render_error = render_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = exchanges.begin(scope)
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                headers = MutableHeaders(raw=list(message["headers"]))
+                headers["x-request-id"] = exchange.request_id
+                headers["server-timing"] = exchange.server_timing
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named)
+        except Exception:
+            log.exception("request_failed", request_id=exchange.request_id, endpoint=exchange.endpoint)
+            if exchange.status:
+                raise  # too late for another answer: the server closes the connection
+            response = failure(Request(scope), internal(exchange.request_id), self._render_error)
+            await response(scope, receive, named)
+        finally:
+            self._metrics.request_done(exchange)
+            _write_down(scope, exchange)
+
+
+def _write_down(scope: Scope, exchange: Exchange) -> None:
+    """One line an exchange. The path of a route that does not exist is the caller's own text and stays out."""
+    level = "debug" if exchange.endpoint in QUIET else "info"
+    getattr(log, level)(
+        "request",
+        request_id=exchange.request_id,
+        method=scope["method"],
+        endpoint=exchange.endpoint,
+        path=scope["path"] if exchange.endpoint != UNMATCHED else None,
+        status=exchange.status,
+        code=exchange.code,
+        model=exchange.model or None,
+        ms=round(exchange.elapsed_s * 1e3, 2),
+        queue_ms=exchange.queue_ms,
+        compute_ms=exchange.compute_ms,
+        tokens=exchange.usage.total_tokens or None,
+    )

@@ -1,0 +1,117 @@
+"""The operations of dialects as endpoints: body in, parse, call of the service, render, answer out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.dialects.base import Kind, Operation, Reply, Steps
+from gateway.domain import Forecast, ForecastPlan, ForecastRequest
+from gateway.errors import Code, GatewayError
+from gateway.http import exchange as exchanges
+from gateway.http.body import client_present, read_body
+from gateway.http.exchange import Exchange
+from gateway.http.routing import Endpoint, Parameter, call_of
+from gateway.pacing import paced
+from gateway.service import ForecastService
+from gateway.settings import ServerSettings
+
+LATE_S = 1.0  # the service answers for its deadline itself; this much later its silence is a fault of ours
+
+# A call of the service; what it takes and gives is fixed by its Kind.
+Handler = Callable[[Any, Exchange], Awaitable[Any]]
+
+DEADLINE_HEADER = Parameter(
+    name="x-request-timeout-ms",
+    place="header",
+    type=float,
+    description="Milliseconds after which the answer is of no use to the caller; the server's own limit holds too.",
+)
+
+
+def handlers(service: ForecastService) -> dict[Kind, Handler]:
+    """The calls of the service that operations can make."""
+
+    async def forecast(asked: ForecastRequest, exchange: Exchange) -> Forecast | ForecastPlan:
+        exchange.model = service.card(asked.model).id
+        answer = await service.forecast(asked, caller=exchange.caller, deadline=exchange.deadline)
+        if isinstance(answer, Forecast):
+            exchange.queue_ms, exchange.compute_ms = answer.queue_ms, answer.compute_ms
+            exchange.usage = answer.usage
+        return answer
+
+    return {Kind.FORECAST: forecast}
+
+
+def endpoints(
+    operations: Iterable[Operation[Any, Any]], calls: Mapping[Kind, Handler], settings: ServerSettings
+) -> list[Endpoint]:
+    """Every operation as an endpoint; KeyError for a kind that `calls` lacks."""
+    return [_endpoint(operation, calls[operation.kind], settings) for operation in operations]
+
+
+def _endpoint(operation: Operation[Any, Any], handler: Handler, settings: ServerSettings) -> Endpoint:
+    async def respond(request: Request) -> Response:
+        exchange = exchanges.of(request.scope)
+        exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, settings)
+        body = b""
+        if request.method not in ("GET", "HEAD"):
+            body = await read_body(
+                exchange.headers, request.receive, limit=settings.max_body_bytes, deadline=exchange.deadline
+            )
+        call = call_of(request, body)
+        async with client_present(request.receive):
+            asked = await paced(operation.parse(call))
+            answer = await _in_time(handler(asked, exchange), exchange)
+            reply = operation.render(call, answer)
+            content = await paced(_joined(reply))
+        return Response(content, reply.status, headers=dict(reply.headers), media_type=reply.media_type)
+
+    return Endpoint(
+        method=operation.method,
+        path=operation.path,
+        respond=respond,
+        render_error=operation.render_error,
+        parameters=(DEADLINE_HEADER,),
+        documentation=operation.documentation,
+    )
+
+
+async def _in_time(answer: Awaitable[Any], exchange: Exchange) -> Any:
+    try:
+        async with asyncio.timeout_at(exchange.deadline + LATE_S):
+            return await answer
+    except TimeoutError:
+        raise GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the answer was there.") from None
+
+
+def _joined(reply: Reply) -> Steps[bytes]:
+    """The body of a reply, made part by part."""
+    if isinstance(reply.body, bytes):
+        return reply.body
+    parts = []
+    for part in reply.body:
+        parts.append(part)
+        yield
+    return b"".join(parts)
+
+
+def timeout_s(headers: Mapping[str, str], settings: ServerSettings) -> float:
+    """Seconds that a request may take: what it asks for, up to the server's bound, or the server's own."""
+    text = headers.get("x-request-timeout-ms")
+    if text is None:
+        return settings.request_timeout_s
+    try:
+        asked = float(text) / 1e3
+    except ValueError:
+        asked = math.nan
+    if not asked > 0:
+        raise GatewayError(
+            Code.INVALID_ARGUMENT, "The header x-request-timeout-ms must be a positive number of milliseconds."
+        )
+    return min(asked, settings.max_request_timeout_s)
