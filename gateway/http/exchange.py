@@ -59,7 +59,7 @@ def of(scope: Scope) -> Exchange:
 
 def _request_id(headers: Mapping[str, str]) -> str:
     """The caller's id if it is safe to echo and to log, else a new one."""
-    sent = headers.get("x-request-id", "")
+    sent = headers.get("x-request-id", "").strip()
     if 0 < len(sent) <= MAX_ID_LENGTH and sent.isascii() and sent.isprintable():
         return sent
     return str(uuid.uuid4())

@@ -1,0 +1,49 @@
+"""One gateway for all live tests: real processes, a real port, small checkpoints under the ids of the seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import Gateway, serving, small_models
+
+SEED = Path(__file__).parents[3] / "shared" / "seeds" / "canonical-forecast-contract.txt"
+SEED_MODELS = ("amazon/chronos-bolt-small", "google/timesfm-2.0-500m-pytorch")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty `weights_dir`."""
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Gateway]:
+    """A gateway that is ready: seasonal naive, and the seed's models on small checkpoints."""
+    config = {
+        "engine": {"weights_dir": str(weights), "workers": 1, "statistical_workers": 1},
+        "models": small_models(SEED_MODELS, weights),
+    }
+    with serving(tmp_path_factory.mktemp("gateway"), config=config) as running:
+        yield running
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[httpx.Client]:
+    """A caller of `gateway`."""
+    with gateway.client() as caller:
+        yield caller
+
+
+def seed_request(title: str) -> dict[str, object]:
+    """A request of the seed, exactly as printed under its file name; skips where the seed is not at hand."""
+    if not SEED.exists():
+        pytest.skip(f"needs {SEED}")
+    text = SEED.read_text()
+    value, _ = json.JSONDecoder().raw_decode(text, text.index("{", text.index(f"\n{title}\n")))
+    assert isinstance(value, dict)
+    return value
