@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -238,7 +239,19 @@ class _Calendar:
         return self._known[key]
 
     def season(self, observations: int) -> int:
-        return timeline.season(self._frequency, observations)
+        return timeline.season(self._frequency.alias if self._frequency else None, observations)
+
+    @property
+    def step_s(self) -> float | None:
+        return _step_s(self._frequency) if self._frequency is not None else None
+
+
+@lru_cache(maxsize=256)
+def _step_s(frequency: timeline.Frequency) -> float:
+    """Average seconds of one step, over enough of them to even out months and weekends."""
+    steps = 420
+    seconds = timeline.Grid(timeline.parse_start("2001-01-01"), frequency).seconds(0, steps + 1)
+    return float(seconds[-1] - seconds[0]) / steps
 
 
 def _sampling(p: Parameters, card: ModelCard) -> tuple[Sampling | None, bool]:
@@ -302,6 +315,7 @@ def _task(
         horizon=p.prediction_length,
         levels=levels,
         season=calendar.season(used),
+        step_s=calendar.step_s,
         past=columns.past,
         future=columns.future,
         known=columns.known,

@@ -1,0 +1,49 @@
+"""The command line: `forecast-gateway COMMAND`. One module a command; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__
+from gateway.cli import doctor, forecast, models, pull, serve, settings
+from gateway.errors import GatewayError
+from gateway.settings import SettingsError
+
+COMMANDS = (serve, forecast, models, pull, settings, doctor)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="forecast-gateway", description="Forecasts from time-series models, served.")
+    top.add_argument("--version", action="version", version=f"forecast-gateway {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit status: 0 done, 1 failed, 2 wrong use or wrong input."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        return code
+    except SettingsError as exc:
+        print(f"forecast-gateway: {exc}", file=sys.stderr)
+        return 2
+    except GatewayError as exc:
+        print(f"forecast-gateway: {exc.sentence}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] in {"gateway", "adapters", "catalog"}:
+            raise
+        print(
+            f"forecast-gateway: the package {exc.name!r} is missing. Install the server and the model libraries:\n"
+            "  pip install 'forecast-gateway[serve]'",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130
