@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from adapters.arrays import left_padded
@@ -61,7 +62,7 @@ class TimesFM20:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, RuntimeError, ValueError, KeyError) as exc:
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as exc:
             raise ValueError(f"{card.id}: {folders['model']} holds no TimesFM 2.0 checkpoint ({exc})") from exc
         # The library fills what it does not find with random numbers and a warning.
         if report["missing_keys"] or report["mismatched_keys"]:

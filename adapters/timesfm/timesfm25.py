@@ -99,7 +99,7 @@ class LeanForecaster:
         path, fan = (_both_ways(one) for one in self._decode(scaled, horizon))
         median = path[..., self._median]
         out = fan + (median - fan[..., self._median])[..., None]  # the fan of the quantile head around the path
-        out[..., 0] = median
+        out[..., [0, self._median]] = median[..., None]
         _uncross(out[..., 1:], self._median - 1)
         out = out * scaled.scale[:, None, None] + scaled.level[:, None, None]
         return np.where(scaled.not_negative[:, None, None], np.maximum(out, 0.0), out)
