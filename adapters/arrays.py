@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from adapters.base import Array, Series
 
@@ -37,6 +38,20 @@ def left_padded(rows: Sequence[Array], width: int | None = None) -> Array:
         kept = row[-width:] if width else row[:0]
         matrix[i, width - len(kept) :] = kept
     return matrix
+
+
+def passes(lengths: npt.NDArray[np.intp], budget: int, shortest: int = 1) -> Iterator[npt.NDArray[np.intp]]:
+    """Indices of the rows to run together, so that rows x longest stays within `budget` and padding is small.
+
+    Rows of one pass have lengths between two powers of two; all up to `shortest` are one class. A row longer than
+    the budget runs alone.
+    """
+    classes = np.ceil(np.log2(np.maximum(lengths, shortest)))
+    for own in np.unique(classes):
+        members = np.flatnonzero(classes == own)
+        members = members[lengths[members].argsort(kind="stable")]
+        rows_at_once = max(1, budget // int(lengths[members[-1]]))
+        yield from np.array_split(members, -(-len(members) // rows_at_once))
 
 
 def without_leading_gap(row: Array) -> Array:
