@@ -1,0 +1,323 @@
+"""The event-loop shell around the queue of one pool: callers, deadlines, workers, and what to do when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adapters.base import Series, SeriesFailure, SeriesForecast
+from catalog.card import ModelCard
+from gateway.engine.batching import BatchQueue, Group, Item, item_of
+from gateway.engine.crew import Crew, Loss, Worker
+from gateway.engine.frames import Done, Run, Skip, Task
+from gateway.errors import Code, GatewayError
+from gateway.pacing import paced
+from gateway.settings import EngineSettings
+
+Result = SeriesForecast | SeriesFailure
+
+FIRST_TOKENS_PER_S = 2000.0  # of a model that has not run yet: on the slow side, and replaced by its first batch
+SPEED_MEMORY = 0.9  # how much of the measured speed outlives a batch
+
+
+class Observer(Protocol):
+    """Whoever counts what the engine does."""
+
+    def batch_done(self, model: str, rows: int, tokens: float, padded_tokens: float, compute_s: float) -> None: ...
+    def model_loaded(self, model: str, seconds: float) -> None: ...
+    def worker_restarted(self, pool: str, reason: str) -> None: ...
+    def queue_changed(self, pool: str, series: int, tokens: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One result a series, in order, and how long the caller waited and computed."""
+
+    results: tuple[Result, ...] = ()
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One call of `run`: where its results gather."""
+
+    model: str
+    answer: asyncio.Future[None]
+    results: list[Result | None]
+    missing: int
+    compute_s: float = 0.0
+    deaths: Counter[int] = field(default_factory=Counter)  # of workers, by series that ran meanwhile
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A cut in a worker."""
+
+    number: int
+    groups: tuple[Group, ...]
+    done: int = 0  # groups answered; the next one is being computed
+    watch: asyncio.TimerHandle | None = None  # over the group that is being computed
+    farewell: asyncio.TimerHandle | None = None  # runs when nobody waits for the cut any more
+
+    @property
+    def left(self) -> tuple[Group, ...]:
+        return self.groups[self.done :]
+
+    def unwatch(self) -> None:
+        if self.watch is not None:
+            self.watch.cancel()
+
+    def end(self) -> None:
+        self.unwatch()
+        if self.farewell is not None:
+            self.farewell.cancel()
+
+
+class _Speed:
+    """Tokens a second of one model, weighted towards the latest batches and the large ones."""
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._seconds = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self._tokens / self._seconds if self._seconds > 0 else FIRST_TOKENS_PER_S
+
+    def measure(self, tokens: float, seconds: float) -> None:
+        self._tokens = SPEED_MEMORY * self._tokens + tokens
+        self._seconds = SPEED_MEMORY * self._seconds + seconds
+
+
+class Batcher:
+    """Runs series in batches: a cut is made whenever a worker is idle, and never by a timer."""
+
+    def __init__(
+        self, crew: Crew, settings: EngineSettings, observer: Observer, lost: Callable[[str, str], None]
+    ) -> None:
+        """`lost` is called with a model that the workers hold no longer, and why."""
+        self._crew = crew
+        self._settings = settings
+        self._observer = observer
+        self._lost = lost
+        self._queue = BatchQueue()
+        self._suspects: deque[Group] = deque()  # ran when a worker died; each shall run by itself
+        self._tried = False  # whether the latest cut was of suspects
+        self._calls: dict[int, _Call] = {}
+        self._running: dict[Worker, _Running] = {}
+        self._speeds: defaultdict[str, _Speed] = defaultdict(_Speed)
+        self._requests = itertools.count(1)
+        self._cuts = itertools.count(1)
+        self._called = False  # whether the loop will make cuts in its next turn
+        self.batches = 0  # groups given to workers
+        crew.serve(self)
+
+    # -- callers ---
+
+    async def run(self, card: ModelCard, series: Sequence[Series], deadline: float) -> Outcome:
+        """Forecast `series` with a model that the workers hold; a cancelled call is withdrawn.
+
+        `deadline` is in seconds of the loop's clock. Raises GatewayError.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._admit()
+        request = next(self._requests)
+        items = await paced(_items(card, series, request))
+        call = _Call(card.id, loop.create_future(), [None] * len(items), missing=len(items))
+        self._calls[request] = call
+        alarm = loop.call_at(deadline, self._fail, request, deadline_exceeded())
+        try:
+            self._queue.push(items)
+            self._changed()
+            await call.answer
+        finally:
+            alarm.cancel()
+            del self._calls[request]
+            if call.missing:
+                self._forget(request)
+        elapsed = loop.time() - started
+        compute_s = min(call.compute_s, elapsed)
+        results = tuple(r for r in call.results if r is not None)
+        return Outcome(results, (elapsed - compute_s) * 1e3, compute_s * 1e3)
+
+    def fail_all(self, error: GatewayError) -> None:
+        """Answer every caller with `error`."""
+        for request in self._calls:
+            self._fail(request, error)
+
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """Series and tokens that no worker was given."""
+        return len(self._queue), sum(self._queue.tokens().values())
+
+    def _admit(self) -> None:
+        """Refuse at once what would wait too long."""
+        work_s = sum(t / self._speeds[m].tokens_per_s for m, t in self._queue.tokens().items())
+        wait_s = work_s / max(1, sum(w.process is not None for w in self._crew.workers))
+        if wait_s > self._settings.max_queue_s:
+            raise GatewayError(
+                Code.UNAVAILABLE,
+                f"Overloaded: about {wait_s:.0f} s of work wait already.",
+                retry_after_s=max(1, math.ceil(wait_s - self._settings.max_queue_s)),
+            )
+
+    def _fail(self, request: int, error: GatewayError) -> None:
+        answer = self._calls[request].answer
+        if not answer.done():
+            answer.set_exception(error)
+
+    def _forget(self, request: int) -> None:
+        """Compute nothing more for a caller that left."""
+        self._queue.withdraw(request)
+        self._report()
+        for worker, running in self._running.items():
+            if any(i.request == request for g in running.left for i in g.items):
+                self._spare(worker, running)
+
+    def _report(self) -> None:
+        self._observer.queue_changed(self._crew.pool, *self.waiting)
+
+    # -- cuts ---
+
+    def _changed(self) -> None:
+        """Make cuts once everything that comes in this turn of the loop is in the queue."""
+        self._report()
+        if not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self.idle)
+
+    def idle(self) -> None:
+        """Give every idle worker a cut."""
+        self._called = False
+        for worker in self._crew.idle():
+            groups = self._cut()
+            if not groups:
+                break
+            self._begin(worker, groups)
+        self._report()
+
+    def _cut(self) -> tuple[Group, ...]:
+        """Suspects and others take turns, so that a poison series does not stop everybody's work."""
+        while self._suspects and not (self._tried and len(self._queue)):
+            group = self._suspects.popleft()
+            if alive := self._alive(group.items):
+                self._tried = True
+                return (Group(key=group.key, items=alive),)
+        self._tried = False
+        return self._queue.cut()
+
+    def _begin(self, worker: Worker, groups: tuple[Group, ...]) -> None:
+        self.batches += len(groups)
+        running = self._running[worker] = _Running(next(self._cuts), groups)
+        self._watch(worker, running)
+        tasks = tuple(Task(model=g.key.model, series=tuple(i.series for i in g.items)) for g in groups)
+        self._crew.run(worker, Run(cut=running.number, tasks=tasks))
+
+    def _watch(self, worker: Worker, running: _Running) -> None:
+        """A group that is not done in time counts as hung."""
+        running.unwatch()
+        loop = asyncio.get_running_loop()
+        running.watch = loop.call_later(self._settings.batch_timeout_s, self._crew.kill, worker, "hung")
+
+    def done(self, worker: Worker, message: Done) -> None:
+        """Deliver what a worker finished."""
+        running = self._running[worker]
+        group = running.groups[running.done]
+        running.done += 1
+        if running.left:
+            self._watch(worker, running)
+        else:
+            running.end()
+            del self._running[worker]
+        if message.results:
+            tokens, compute_s = group.tokens, message.compute_s
+            self._speeds[group.key.model].measure(tokens, compute_s)
+            self._observer.batch_done(group.key.model, len(group.items), tokens, group.padded_tokens, compute_s)
+        self._deliver(group, message)
+
+    def _deliver(self, group: Group, message: Done) -> None:
+        results: Sequence[SeriesForecast | str] = message.results
+        if len(results) != len(group.items):
+            results = ["The worker answered with another number of forecasts."] * len(group.items)
+        for request in {i.request for i in group.items} & self._calls.keys():
+            self._calls[request].compute_s += message.compute_s
+        for item, result in zip(group.items, results, strict=True):
+            self._settle(item, SeriesFailure(result) if isinstance(result, str) else result)
+
+    def _settle(self, item: Item, result: Result) -> None:
+        call = self._calls.get(item.request)
+        if call is None or call.results[item.index] is not None:
+            return
+        call.results[item.index] = result
+        call.missing -= 1
+        if call.missing == 0 and not call.answer.done():
+            call.answer.set_result(None)
+
+    # -- work that nobody waits for, and workers that are lost ---
+
+    def _alive(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Items that somebody waits for."""
+        return tuple(i for i in items if i.request in self._calls)
+
+    def _spare(self, worker: Worker, running: _Running) -> None:
+        """Skip groups that nobody waits for; a cut of nothing else ends with its worker, after a grace."""
+        dead = [n for n in range(running.done, len(running.groups)) if not self._alive(running.groups[n].items)]
+        for number in dead:
+            if number > running.done:
+                self._crew.skip(worker, Skip(cut=running.number, task=number))
+        if len(dead) == len(running.left) and running.farewell is None:
+            loop = asyncio.get_running_loop()
+            running.farewell = loop.call_later(self._settings.cancel_grace_s, self._crew.kill, worker, "cancelled")
+
+    def lost(self, worker: Worker, reason: Loss) -> None:
+        """Put back what a lost worker had not begun, and try what it was computing again in halves."""
+        self._observer.worker_restarted(self._crew.pool, reason)
+        running = self._running.pop(worker, None)
+        if running is None:
+            return
+        running.end()
+        begun, *rest = running.left
+        self._queue.restore(i for g in rest for i in self._alive(g.items))
+        self._suspect(Group(key=begun.key, items=self._alive(begun.items)), reason)
+        self._changed()
+
+    def _suspect(self, group: Group, reason: Loss) -> None:
+        """A series whose worker was lost twice, the second time while it ran alone, is the cause."""
+        for item in group.items:
+            self._calls[item.request].deaths[item.index] += 1
+        if len(group.items) == 1 and self._calls[group.items[0].request].deaths[group.items[0].index] > 1:
+            what = "took too long on" if reason == "hung" else "ended its process on"
+            self._settle(group.items[0], SeriesFailure(f"The model {what} this series."))
+            return
+        middle = (len(group.items) + 1) // 2
+        for half in (group.items[:middle], group.items[middle:]):
+            if half:
+                self._suspects.append(Group(key=group.key, items=half))
+
+    def dropped(self, model: str, reason: str) -> None:
+        """Answer everybody who waits for a model that could not be loaded again."""
+        self._lost(model, reason)
+        error = GatewayError(Code.MODEL_FAILED, f"{model} could not be loaded again: {reason}.")
+        for request, call in self._calls.items():
+            if call.model == model:
+                self._fail(request, error)
+
+
+def _items(card: ModelCard, series: Sequence[Series], request: int) -> Generator[None, None, list[Item]]:
+    items = []
+    for index, one in enumerate(series):
+        items.append(item_of(card, one, request, index))
+        yield
+    return items
+
+
+def deadline_exceeded() -> GatewayError:
+    """The error of a caller whose time is over."""
+    return GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the forecast was done.")
