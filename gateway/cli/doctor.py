@@ -118,12 +118,12 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from gateway.app import catalog_of
     from gateway.engine import standing
 
-    absent = []
+    absent: dict[str, list[str]] = {}
     for card in catalog_of(settings):
         found = standing(card, settings.engine)
         if found.state == "unavailable":
-            absent.append(f"{card.id}: {found.reason}")
+            absent.setdefault(found.reason.replace(card.id, "MODEL"), []).append(card.id)
         else:
             yield Finding("ok", f"model {card.id}")
-    for line in absent:
-        yield Finding("note", f"model {line}")
+    for reason, ids in absent.items():
+        yield Finding("note", reason, ", ".join(ids))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ def write_table(path: Path, reading: Reading, job: Job, results: Sequence[Result
                     row[f"q{level:g}"] = float(r.quantiles[k, t, c])
                 for name, value in row.items():
                     columns.setdefault(name, []).append(value)
-    table = pa.table(columns)
     if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(table, path)
+        pyarrow.parquet.write_table(pa.table(columns), path)
     else:
-        pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
 
 
 def write_plot(path: Path, reading: Reading, job: Job, results: Sequence[Result]) -> None:
