@@ -24,6 +24,8 @@ from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
 from gateway.dialects import canonical
+from gateway.dialects.canonical.render import error as render_error
+from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
@@ -94,7 +96,7 @@ def assemble(parts: Parts) -> Starlette:
     readiness = Readiness()
     access = Access(allow_anonymous=server.allow_anonymous)
     app = Starlette(
-        routes=routes(_endpoints(parts, readiness), access, canonical.render_error),
+        routes=routes(_endpoints(parts, readiness), access, render_error),
         middleware=_middleware(parts.metrics, server),
         lifespan=_lifespan(parts, readiness),
     )
@@ -104,7 +106,6 @@ def assemble(parts: Parts) -> Starlette:
 
 def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     """Everything that is served, the busiest first."""
-    render_error = canonical.render_error
     server = parts.settings.server
     described = [
         *operations.endpoints(OPERATIONS, operations.handlers(parts.service), server),
@@ -114,14 +115,14 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     return [
         *described,
         parts.metrics.endpoint(render_error),
-        *openapi.endpoints(described, canonical.ErrorBody, render_error),
+        *openapi.endpoints(described, ErrorBody, render_error),
         *pages.endpoints(parts.service.default_card().id, render_error),
     ]
 
 
 def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:
     """The layers around every endpoint, the outermost first."""
-    layers = [Middleware(ExchangeMiddleware, metrics=metrics, render_error=canonical.render_error)]
+    layers = [Middleware(ExchangeMiddleware, metrics=metrics, render_error=render_error)]
     if server.cors_origins:
         layers.append(
             Middleware(

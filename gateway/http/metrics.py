@@ -34,8 +34,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"gateway_{name}", text, labels, buckets=buckets, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"gateway_{name}", text, registry=registry)
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, registry=registry)
 
         self._requests = counter(
             "requests", "Requests by code: OK or the code of the error.", "endpoint", "model", "code"
@@ -57,8 +57,8 @@ class Metrics:
         self._loads = counter("model_loads", "Models loaded.", "model")
         self._load_seconds = counter("model_load_seconds", "Time spent loading models.", "model")
         self._restarts = counter("worker_restarts", "Workers that died or were killed, and were started again.", "pool")
-        self._queued_series = gauge("queue_series", "Series that wait for a worker.")
-        self._queued_tokens = gauge("queue_tokens", "Tokens that wait for a worker.")
+        self._queued_series = gauge("queue_series", "Series that wait for a worker.", "pool")
+        self._queued_tokens = gauge("queue_tokens", "Tokens that wait for a worker.", "pool")
 
     # -- exchanges ---
 
@@ -77,7 +77,7 @@ class Metrics:
 
     # -- the engine's observer ---
 
-    def batch_done(self, model: str, rows: int, tokens: int, padded_tokens: int, compute_s: float) -> None:
+    def batch_done(self, model: str, rows: int, tokens: float, padded_tokens: float, compute_s: float) -> None:
         """Count a batch: `tokens` of observations among `padded_tokens` that were computed."""
         self._batch_series.labels(model).observe(rows)
         self._batch_seconds.labels(model).observe(compute_s)
@@ -91,9 +91,9 @@ class Metrics:
     def worker_restarted(self, pool: str, reason: str) -> None:
         self._restarts.labels(pool).inc()
 
-    def queue_changed(self, series: int, tokens: int) -> None:
-        self._queued_series.set(series)
-        self._queued_tokens.set(tokens)
+    def queue_changed(self, pool: str, series: int, tokens: float) -> None:
+        self._queued_series.labels(pool).set(series)
+        self._queued_tokens.labels(pool).set(tokens)
 
     # -- the page ---
 

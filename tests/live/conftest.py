@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.serving import Gateway, serving, small_models
 
-SEED = Path(__file__).parents[3] / "shared" / "seeds" / "canonical-forecast-contract.txt"
 SEED_MODELS = ("amazon/chronos-bolt-small", "google/timesfm-2.0-500m-pytorch")
 
 
@@ -37,13 +35,3 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
     """A caller of `gateway`."""
     with gateway.client() as caller:
         yield caller
-
-
-def seed_request(title: str) -> dict[str, object]:
-    """A request of the seed, exactly as printed under its file name; skips where the seed is not at hand."""
-    if not SEED.exists():
-        pytest.skip(f"needs {SEED}")
-    text = SEED.read_text()
-    value, _ = json.JSONDecoder().raw_decode(text, text.index("{", text.index(f"\n{title}\n")))
-    assert isinstance(value, dict)
-    return value
