@@ -237,6 +237,7 @@ def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[b
             s.horizon,
             s.levels,
             s.season,
+            s.step_s,
             s.past.shape,
             s.future.shape,
             s.known,
