@@ -1,0 +1,140 @@
+"""Every fault of a body that failed its typed decode, with places.
+
+Types are walked first; then what is of the right type, alone, goes through the same rules as in a valid body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, inspect
+
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical import malformed, parameters, series, walk
+from gateway.dialects.canonical.media import Format, Wire
+from gateway.dialects.canonical.types import ABSENT, ForecastEnvelope, ParametersBody, SeriesEnvelope
+from gateway.errors import MAX_FAULTS, Fault, GatewayError, Place
+
+Value = TypeVar("Value")
+Fields = dict[Any, Raw]  # msgpack has keys of every kind
+
+_NULL = (b"null", b"\xc0")
+
+
+def _struct(kind: type, apart: Collection[str] = ()) -> inspect.StructType:
+    """What a struct is made of; the fields `apart` are walked by others."""
+    found = inspect.type_info(kind)
+    assert isinstance(found, inspect.StructType)
+    raw = inspect.RawType()
+    members = (msgspec.structs.replace(f, type=raw) if f.name in apart else f for f in found.fields)
+    return msgspec.structs.replace(found, fields=tuple(members))
+
+
+_REQUEST = _struct(ForecastEnvelope, apart=("inputs", "parameters"))
+_SERIES = _struct(SeriesEnvelope)
+_PARAMETERS = _struct(ParametersBody)
+
+
+def error(body: bytes, wire: Wire, failure: Exception) -> Steps[GatewayError]:
+    """The error to answer for a body whose typed decode ended in `failure`."""
+    try:
+        if wire.asked is Format.JSON:
+            str(body, "utf-8")
+        found = yield from faults(body, wire)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return (yield from malformed.error(body, wire.asked, exc))
+    return GatewayError.invalid(*(found or walk.found((), failure, ())))
+
+
+def faults(body: bytes, wire: Wire) -> Steps[list[Fault]]:
+    """Up to 20 faults of a body; none for one that the typed decode accepts.
+
+    Raises msgspec.DecodeError or UnicodeDecodeError where it is not well formed.
+    """
+    form = wire.asked
+    try:
+        sent = form.decode(body, Fields)
+    except msgspec.ValidationError:
+        return [_not_an("object", body, form, ())]
+    walked = walk.fields(sent, _REQUEST, (), lambda _, raw: walk.untyped(raw, form))
+    found = [f for f in islice(walked, MAX_FAULTS) if f.loc != ("parameters",)]
+    series.echo(sent.get("metadata", ABSENT), wire, (), found)
+    horizon = _parameters(sent.get("parameters"), form, found)
+    for i, raw in enumerate(_inputs(sent.get("inputs"), form, found)):
+        if len(found) >= MAX_FAULTS:
+            break
+        found += _series(raw, wire, horizon, ("inputs", i))
+        yield
+    return found[:MAX_FAULTS]
+
+
+def _parameters(raw: Raw | None, form: Format, found: list[Fault]) -> int | None:
+    """Append the faults of the parameters; return the horizon that series are held against, where it is known."""
+    place: Place = ("parameters",)
+    if raw is None or bytes(raw) in _NULL:
+        found.append(Fault((*place, "prediction_length"), "Field required", "missing"))
+        return None
+    mistyped: list[Fault] = []
+    try:
+        sent = form.decode(raw, ParametersBody)
+    except msgspec.ValidationError as failure:
+        value = walk.untyped(raw, form)
+        mistyped = walk.found(walk.faults_of(value, _PARAMETERS, place), failure, place)
+        told = not isinstance(value, dict) or "horizon" in value  # a horizon is there, or its lack is told
+        sound = _sound(value, _PARAMETERS, mistyped, place) if isinstance(value, dict) else {}
+        sent = msgspec.convert({"horizon": 1, **sound} if told else sound, ParametersBody)
+    found += mistyped
+    found += _further(parameters.faults(sent, place), mistyped)
+    return None if mistyped else parameters.horizon_of(sent)
+
+
+def _inputs(raw: Raw | None, form: Format, found: list[Fault]) -> list[Raw]:
+    if raw is None:
+        return []  # told as a missing field
+    try:
+        inputs = form.decode(raw, list[Raw])
+    except msgspec.ValidationError:
+        found.append(_not_an("array", raw, form, ("inputs",)))
+        return []
+    if not inputs:
+        found.append(Fault(("inputs",), "Expected at least one series, got none"))
+    return inputs
+
+
+def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> list[Fault]:
+    form = wire.asked
+    mistyped: list[Fault] = []
+    try:
+        sent = form.decode(raw, SeriesEnvelope)
+    except msgspec.ValidationError as failure:
+        try:
+            fields = form.decode(raw, Fields)
+        except msgspec.ValidationError:
+            return [_not_an("object", raw, form, place)]
+        walked = walk.fields(fields, _SERIES, place, lambda _, r: walk.untyped(r, form))
+        mistyped = walk.found(walked, failure, place)
+        sound = {"target": Raw(form.encode([])), **_sound(fields, _SERIES, mistyped, place)}
+        sent = form.decode(form.encode(sound), SeriesEnvelope)
+    _, more = series.read(sent, wire, horizon, place)
+    return mistyped + _further(more, mistyped)
+
+
+def _sound(
+    fields: Mapping[Any, Value], kind: inspect.StructType, mistyped: list[Fault], place: Place
+) -> dict[str, Value]:
+    """The known fields without a fault."""
+    faulty = {f.loc[len(place)] for f in mistyped if len(f.loc) > len(place)}
+    return {f.name: fields[f.name] for f in kind.fields if f.name in fields and f.name not in faulty}
+
+
+def _further(faults: Iterable[Fault], told: list[Fault]) -> list[Fault]:
+    """Those of `faults` at places of which nothing is told yet."""
+    places = {f.loc for f in told}
+    return [f for f in faults if f.loc not in places]
+
+
+def _not_an(noun: str, raw: bytes | Raw, form: Format, place: Place) -> Fault:
+    return Fault(place, f"Expected an {noun}, got {walk.noun(walk.untyped(raw, form))}", "type_error")

@@ -1,0 +1,33 @@
+"""Golden exchanges: the bodies that the documents show and the tests hold the dialect to.
+
+`<name>.request.json` and `<name>.response.json` lie beside this module.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from gateway.dialects.base import Example
+
+
+def _exchange(name: str, summary: str, status: int = 200) -> Example:
+    folder = files(__name__)
+    return Example(
+        name=name,
+        summary=summary,
+        status=status,
+        request=(folder / f"{name}.request.json").read_bytes(),
+        response=(folder / f"{name}.response.json").read_bytes(),
+    )
+
+
+FORECAST = (
+    _exchange("forecast", "Covariates, quantiles and timestamps"),
+    _exchange("forecast-minimal", "One series"),
+    _exchange("forecast-multivariate", "Two channels with a gap, no calendar"),
+    _exchange("forecast-partial-failure", "One series fails alone"),
+    _exchange("forecast-dry-run", "What would be done"),
+    _exchange("validation-error", "A field is missing", 422),
+    _exchange("validation-error-target-1d", "A target that is not 2D", 422),
+    _exchange("validation-error-many", "Every fault at once", 422),
+)

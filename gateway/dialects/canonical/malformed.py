@@ -1,0 +1,71 @@
+"""A body that is not JSON or not msgpack: the error, with the byte and the place where it ends to be one."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical.media import Format
+from gateway.dialects.canonical.walk import shown
+from gateway.errors import Code, Fault, GatewayError, Place
+
+_AT_BYTE = re.compile(r"(?:.*malformed: )?(.*) \(byte (\d+)\)$")
+_LITERAL = re.compile(rb"-?(?:NaN|Infinity)\b")
+# Strings (to the end of what is looked at where they are not closed) and the signs of structure.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{},:]', re.DOTALL)
+_TOKENS_A_STEP = 4096
+_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+TOO_DEEP = GatewayError(Code.MALFORMED, "The body is nested too deeply to be read.")
+
+
+def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
+    """The error to answer for a body whose decode ended in `failure`."""
+    name = "JSON" if form is Format.JSON else "msgpack"
+    if not body:
+        return GatewayError(Code.MALFORMED, f"The body is empty (byte 0); send a {name} object.")
+    offset, what = _where(body, failure)
+    if form is Format.MSGPACK:
+        return GatewayError(Code.MALFORMED, f"The body is not msgpack: {what} at byte {offset}.")
+    hint = ""
+    literal = _LITERAL.match(body, offset - 1 if body[offset - 1 : offset] == b"-" else offset)
+    if literal:
+        offset, what = literal.start(), literal[0].decode()
+        hint = " JSON has no NaN and no Infinity; send null for a missing value."
+    elif body.startswith(_BOMS):
+        what = "a byte order mark"
+        hint = " JSON is sent as UTF-8 without one."
+    place = yield from place_at(body, offset)
+    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
+    sentence = f"The body is not JSON: {what} at byte {offset}{f', {path}' if path else ''}.{hint}"
+    return GatewayError(Code.MALFORMED, sentence, faults=(Fault(place, f"Not JSON: {what} (byte {offset}).{hint}"),))
+
+
+def _where(body: bytes, failure: Exception) -> tuple[int, str]:
+    """Byte offset of the failure, and what is wrong there."""
+    if isinstance(failure, UnicodeDecodeError):
+        text = bytes(failure.object)
+        return max(body.find(text), 0) + failure.start, "text that is not UTF-8"
+    told = _AT_BYTE.match(str(failure))
+    return (int(told[2]), told[1]) if told else (len(body), "it ends too early")
+
+
+def place_at(body: bytes, offset: int) -> Steps[Place]:
+    """The place of the value that `offset` lies in, by the brackets, keys and commas before it."""
+    stack: list[str | int | None] = []  # index in an array; key in an object, None before the key
+    for count, token in enumerate(_TOKEN.finditer(body, 0, offset)):
+        sign = token[0][:1]
+        if sign == b"[":
+            stack.append(0)
+        elif sign == b"{":
+            stack.append(None)
+        elif sign in (b"]", b"}"):
+            del stack[-1:]
+        elif sign == b"," and stack:
+            top = stack[-1]
+            stack[-1] = top + 1 if isinstance(top, int) else None
+        elif sign == b'"' and stack and stack[-1] is None:
+            stack[-1] = shown(token[0][1:-1].decode("utf-8", "replace"))
+        if count % _TOKENS_A_STEP == 0:
+            yield
+    return tuple(p for p in stack if p is not None)

@@ -1,0 +1,121 @@
+"""One series of a body to the domain's, with every fault of its arrays and of the relations between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+
+from gateway.dialects.canonical import arrays, metadata, walk
+from gateway.dialects.canonical.media import Format, Wire
+from gateway.dialects.canonical.metadata import Echo
+from gateway.dialects.canonical.types import SeriesEnvelope
+from gateway.domain import Array, CovariateValues, SeriesInput
+from gateway.errors import MAX_FAULTS, Fault, Place
+
+_UNREAD = np.empty((0, 0))  # stands for a target with faults of its own
+Covariates = dict[str, CovariateValues]
+
+
+def read(sent: SeriesEnvelope, wire: Wire, horizon: int | None, place: Place) -> tuple[SeriesInput, list[Fault]]:
+    """The series, to be used where there are no faults. `horizon` None: unknown for a fault of its own.
+
+    Raises msgspec.DecodeError where an array is not well formed.
+    """
+    faults: list[Fault] = []
+    target = _target(sent.target, wire.asked, (*place, "target"), faults)
+    past = _covariates(sent.past_covariates, wire.asked, (*place, "past_covariates"), faults)
+    future = _covariates(sent.future_covariates, wire.asked, (*place, "future_covariates"), faults)
+    found = SeriesInput(
+        target=target,
+        start=sent.start,
+        past_covariates=past,
+        future_covariates=future,
+        static_covariates=sent.static_covariates or {},
+        channels=sent.channels,
+        metadata=echo(sent.metadata, wire, place, faults, sent.item_id),
+    )
+    faults += islice(_relations(found, horizon, place), MAX_FAULTS)
+    return found, faults
+
+
+def echo(sent: Raw, wire: Wire, place: Place, faults: list[Fault], item_id: str | int | None = None) -> Echo | None:
+    """Metadata to answer with, in the form of the answer; None where none was sent."""
+    content = bytes(sent)
+    if content and not metadata.is_object(content, wire.asked):
+        faults.append(Fault((*place, "metadata"), "Expected an object", "type_error"))
+        return None
+    if item_id is not None:
+        try:
+            content = metadata.with_item_id(content, item_id, wire.asked)
+        except ValueError as exc:
+            faults.append(Fault((*place, "item_id"), str(exc)))
+    if not content:
+        return None
+    try:
+        return Echo(wire.answered, metadata.carried(content, wire.asked, wire.answered))
+    except ValueError as exc:
+        faults.append(Fault((*place, "metadata"), str(exc)))
+        return None
+
+
+def _target(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Array:
+    try:
+        return arrays.matrix(raw, form)
+    except msgspec.ValidationError as exc:
+        faults += walk.found(walk.target(walk.untyped(raw, form), place), exc, place)
+        return _UNREAD
+
+
+def _covariates(sent: Mapping[str, Raw] | None, form: Format, place: Place, faults: list[Fault]) -> Covariates:
+    read: Covariates = {}
+    for name, raw in (sent or {}).items():
+        if len(faults) >= MAX_FAULTS:
+            break
+        try:
+            read[name] = arrays.values(raw, form)
+        except msgspec.ValidationError as exc:
+            at = (*place, walk.shown(name))
+            faults += walk.found(walk.covariate(walk.untyped(raw, form), at), exc, at)
+    return read
+
+
+def _relations(series: SeriesInput, horizon: int | None, place: Place) -> Iterator[Fault]:
+    rows, width = series.target.shape
+    if rows:
+        empty = np.flatnonzero(np.isnan(series.target).all(axis=0))
+        for channel in empty.tolist():
+            which = "The target" if width == 1 else f"Channel {channel}"
+            yield Fault((*place, "target"), f"{which} has no observed value")
+        yield from _past_faults(series.past_covariates, rows, (*place, "past_covariates"))
+        if series.channels is not None and len(series.channels) != width:
+            msg = f"Expected one name a channel: {width}, got {len(series.channels)}"
+            yield Fault((*place, "channels"), msg)
+    if series.channels is not None and len(set(series.channels)) != len(series.channels):
+        yield Fault((*place, "channels"), "A name is there twice")
+    yield from _future_faults(series.future_covariates, horizon, (*place, "future_covariates"))
+    for name, number in series.static_covariates.items():
+        if not math.isfinite(number):  # msgpack has such numbers
+            yield Fault((*place, "static_covariates", walk.shown(name)), "must be a finite number")
+
+
+def _past_faults(covariates: Mapping[str, CovariateValues], rows: int, place: Place) -> Iterator[Fault]:
+    for name, values in covariates.items():
+        if len(values) != rows:
+            msg = f"Expected as many values as target rows: {rows}, got {len(values)}"
+            yield Fault((*place, walk.shown(name)), msg)
+
+
+def _future_faults(covariates: Mapping[str, CovariateValues], horizon: int | None, place: Place) -> Iterator[Fault]:
+    for name, values in covariates.items():
+        at = (*place, walk.shown(name))
+        if horizon is not None and len(values) < horizon:
+            msg = f"Expected a value for each of the {horizon} steps of prediction_length, got {len(values)}"
+            yield Fault(at, msg)
+        missing = [v is None for v in values] if isinstance(values, tuple) else np.isnan(values)
+        for i in np.flatnonzero(missing).tolist():
+            yield Fault((*at, i), "null is not allowed: the value of a future covariate must be known")
