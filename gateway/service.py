@@ -30,6 +30,8 @@ from gateway.errors import Code, Fault, GatewayError
 from gateway.pacing import paced
 from gateway.planning import Plan, Steps, Task, notice, plan
 
+MAX_NAME_SHOWN = 128  # characters of an unknown name that a message repeats, and that are compared with the catalog
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
@@ -68,9 +70,10 @@ class ForecastService:
         """The card of a model id or alias; NOT_FOUND with the nearest names otherwise."""
         card = self._catalog.get(name)
         if card is None:
-            near = self._catalog.nearest(name)
+            shown = name[:MAX_NAME_SHOWN]
+            near = self._catalog.nearest(shown)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            sentence = f"There is no model {name!r}.{hint} GET /v1/models lists them all."
+            sentence = f"There is no model {shown!r}.{hint} GET /v1/models lists them all."
             raise GatewayError(Code.NOT_FOUND, sentence, faults=(Fault(("model",), "unknown model"),))
         return card
 
