@@ -41,9 +41,9 @@ class FeedForward:
     inner: Tensor
     outer: Tensor
 
-    def add_to(self, x: Tensor, eps: float) -> None:
+    def add_to(self, x: Tensor, floor: Tensor) -> None:
         """x (m, d) += outer(relu(inner(norm x)))"""
-        x.addmm_(torch.mm(normed(x, eps), self.inner).relu_(), self.outer)
+        x.addmm_(torch.mm(normed(x, floor), self.inner).relu_(), self.outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,14 @@ class DecoderLayer:
     feed_forward: FeedForward
 
 
-def normed(x: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm over the last dimension, statistics in float32, without a weight."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    factor = norm.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
-    scaled: Tensor = x * factor.to(x.dtype)
-    return scaled
+def normed(x: Tensor, floor: Tensor) -> Tensor:
+    """Tokens x (m, d) at unit length; one much shorter than `floor` stays short.
+
+    T5's norm is x / sqrt(mean(x^2) + eps) = sqrt(d) x / sqrt(|x|^2 + d eps), here without sqrt(d), which is part of
+    the weight: three kernels instead of six. `floor` is sqrt(d eps).
+    """
+    length = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32), floor)
+    return (x / length).to(x.dtype)
 
 
 class LayerReader:
@@ -95,6 +97,10 @@ class LayerReader:
         """What the decoder starts from, (1, d)."""
         start = self._config.decoder_start_token_id
         return self._placed(self._special[start : start + 1])
+
+    def norm_floor(self) -> Tensor:
+        """The length below which `normed` leaves a token short, () float32."""
+        return torch.tensor(math.sqrt(self._d * self._config.layer_norm_epsilon), device=self._device)
 
     def position_bias(self, tokens: int) -> Tensor:
         """The bias of the encoder's attention by distance, (1, h, tokens, tokens)."""
@@ -169,8 +175,8 @@ class LayerReader:
         return self._take(f"{name}.weight", width_out, width_in).t()
 
     def _norm(self, name: str) -> Tensor:
-        """The norm's weight, (d, 1), to be multiplied into the matrix behind it."""
-        return self._take(f"{name}.weight", self._d).unsqueeze(1)
+        """The norm's weight with what `normed` leaves to it, (d, 1), to be multiplied into the matrix behind it."""
+        return self._take(f"{name}.weight", self._d).unsqueeze(1) * math.sqrt(self._d)
 
     def _placed(self, weight: Tensor) -> Tensor:
         return weight.to(self._device, self._dtype).contiguous()

@@ -40,13 +40,13 @@ class LeanBolt:
         self.patch = patching.input_patch_size
         self.block = patching.prediction_length
         self._heads = config.num_heads
-        self._eps = config.layer_norm_epsilon
         self._device = torch.device(device)
         self._dtype = _floating(dtype)
         reader = LayerReader(config, checkpoint, self._device, self._dtype)
         self._embed = reader.patch_embedding(2 * self.patch)
         self._register = reader.register_token()
         self._bias = reader.position_bias(self._tokens(self.context_length))
+        self._floor = reader.norm_floor()
         self._encoder = [reader.encoder_layer(i) for i in range(config.num_layers)]
         self._decoder = [reader.decoder_layer(i) for i in range(config.num_decoder_layers)]
         self._start = reader.start_token()
@@ -114,12 +114,12 @@ class LeanBolt:
             bias = bias.masked_fill(observed.logical_not()[:, None, None, :], -math.inf)
         x = tokens.flatten(0, 1)
         for layer in self._encoder:
-            projected = torch.mm(normed(x, self._eps), layer.query_key_value)
+            projected = torch.mm(normed(x, self._floor), layer.query_key_value)
             query, key, value = projected.view(rows, count, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
             mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
             x.addmm_(mixed.transpose(1, 2).flatten(2).flatten(0, 1), layer.output)
-            layer.feed_forward.add_to(x, self._eps)
-        return normed(x, self._eps).view(rows, count, -1)
+            layer.feed_forward.add_to(x, self._floor)
+        return normed(x, self._floor).view(rows, count, -1)
 
     def _decode(self, encoded: Tensor, observed: Tensor | None) -> Tensor:
         """(rows, tokens, d) -> (rows, levels x block)"""
@@ -135,13 +135,13 @@ class LeanBolt:
             found = torch.bmm(score.softmax(-1), encoded)  # (r, h, d)
             value = torch.bmm(found.transpose(0, 1), layer.value).transpose(0, 1)  # (r, h, k)
             x.addmm_(value.flatten(1), layer.output)
-            layer.feed_forward.add_to(x, self._eps)
-        return self._head(normed(x, self._eps))
+            layer.feed_forward.add_to(x, self._floor)
+        return self._head(normed(x, self._floor))
 
     def _ask(self, x: Tensor, layer: DecoderLayer) -> Tensor:
         """Add self-attention to x (rows, d) in place, and say what each head looks for, (rows, h, d)."""
-        x.addmm_(normed(x, self._eps), layer.itself)
-        query = torch.mm(normed(x, self._eps), layer.query).view(len(x), self._heads, -1)
+        x.addmm_(normed(x, self._floor), layer.itself)
+        query = torch.mm(normed(x, self._floor), layer.query).view(len(x), self._heads, -1)
         return torch.bmm(query.transpose(0, 1), layer.key).transpose(0, 1)
 
 
