@@ -9,7 +9,7 @@ All sizes come from the shapes of the tensors, because the published config.json
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,20 +20,6 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, 
 EPSILON = 1e-6  # of every RMS norm
 LOG2_E = 1.442695041  # queries are scaled by log2(e) / sqrt(head_dim), as upstream rounds it
 SLOWEST_ROTATION = 10000.0
-
-LAYER_TENSORS = (
-    "pre_attn_ln.scale",
-    "post_attn_ln.scale",
-    "pre_ff_ln.scale",
-    "post_ff_ln.scale",
-    "attn.qkv_proj.weight",
-    "attn.out.weight",
-    "attn.query_ln.scale",
-    "attn.key_ln.scale",
-    "attn.per_dim_scale.per_dim_scale",
-    "ff0.weight",
-    "ff1.weight",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +41,21 @@ class Sizes:
 
         `outputs` is the one number that shapes do not tell.
         """
-        layers = len({name.split(".")[1] for name in tensors if name.startswith("stacked_xf.")})
-        if tensors.keys() != set(_names(layers)):
+        try:
+            width, token = tensors["tokenizer.hidden_layer.weight"].shape
+            sizes = cls(
+                patch=token // 2,
+                width=width,
+                inner=len(tensors["stacked_xf.0.ff0.weight"]),
+                layers=len({name.split(".")[1] for name in tensors if name.startswith("stacked_xf.")}),
+                heads=width // len(tensors["stacked_xf.0.attn.query_ln.scale"]),
+                outputs=outputs,
+                step=len(tensors["output_projection_point.output_layer.weight"]) // outputs,
+                reach=len(tensors["output_projection_quantiles.output_layer.weight"]) // outputs,
+            )
+        except KeyError:
             return None
-        width, token = tensors["tokenizer.hidden_layer.weight"].shape
-        return cls(
-            patch=token // 2,
-            width=width,
-            inner=tensors["stacked_xf.0.ff0.weight"].shape[0],
-            layers=layers,
-            heads=width // tensors["stacked_xf.0.attn.query_ln.scale"].shape[0],
-            outputs=outputs,
-            step=tensors["output_projection_point.output_layer.weight"].shape[0] // outputs,
-            reach=tensors["output_projection_quantiles.output_layer.weight"].shape[0] // outputs,
-        )
+        return sizes if {name: tuple(t.shape) for name, t in tensors.items()} == _layout(sizes) else None
 
 
 @dataclass(slots=True)
@@ -204,15 +191,36 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def _names(layers: int) -> Iterator[str]:
-    """Every tensor of a checkpoint."""
+def _layout(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a checkpoint, by name."""
+    width, head = sizes.width, sizes.width // sizes.heads
+    layer = {
+        "pre_attn_ln.scale": (width,),
+        "attn.qkv_proj.weight": (3 * width, width),
+        "attn.query_ln.scale": (head,),
+        "attn.key_ln.scale": (head,),
+        "attn.per_dim_scale.per_dim_scale": (head,),
+        "attn.out.weight": (width, width),
+        "post_attn_ln.scale": (width,),
+        "pre_ff_ln.scale": (width,),
+        "ff0.weight": (sizes.inner, width),
+        "ff1.weight": (width, sizes.inner),
+        "post_ff_ln.scale": (width,),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        f"stacked_xf.{i}.{name}": shape for i in range(sizes.layers) for name, shape in layer.items()
+    }
+    for block, inputs, outputs in (
+        ("tokenizer", 2 * sizes.patch, width),
+        ("output_projection_point", width, sizes.step * sizes.outputs),
+        ("output_projection_quantiles", width, sizes.reach * sizes.outputs),
+    ):
+        shapes[f"{block}.hidden_layer.weight"] = (width, inputs)
+        shapes[f"{block}.output_layer.weight"] = (outputs, width)
+        shapes[f"{block}.residual_layer.weight"] = (outputs, inputs)
     for part in ("hidden", "output", "residual"):
-        yield f"tokenizer.{part}_layer.weight"
-        yield f"tokenizer.{part}_layer.bias"
-        yield f"output_projection_point.{part}_layer.weight"
-        yield f"output_projection_quantiles.{part}_layer.weight"
-    for i in range(layers):
-        yield from (f"stacked_xf.{i}.{name}" for name in LAYER_TENSORS)
+        shapes[f"tokenizer.{part}_layer.bias"] = (width,)
+    return shapes
 
 
 def _block(source: Mapping[str, Tensor], name: str, bias: bool = False) -> _Block:

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adapters.arrays import channel_rows, filled, without_leading_gap
+from adapters.arrays import channel_rows, filled, passes, without_leading_gap
 from adapters.base import Array, Batch, BatchForecast, Series, SeriesFailure, SeriesForecast
 from adapters.quantiles import forecast_of
-from catalog.card import Batching, ModelCard
+from catalog.card import ModelCard
 
 # Forecasts rows (time,) without gaps, given the series of each and the horizon: (rows, horizon, outputs), the point
 # forecast first and then the quantiles at the trained levels.
 Forecast = Callable[[Sequence[Array], Sequence[Series], int], Array]
 
+PATCH = 32  # observations a token, in every TimesFM so far
+# Tokens of one pass: a CPU core multiplies at full speed from about 128 on (and 2.5 reads each row twice), a GPU takes
+# what its memory holds.
+CPU_TOKENS, GPU_TOKENS = 128, 16384
+# Patches up to which rows of any lengths run together: reading the weights once more costs more than their padding.
+SHORTEST_CLASS = 8
+
 UNOBSERVED = "A channel has no observed value among the most recent observations that the model can use."
 
 
-def forecast_rows(batch: Batch, card: ModelCard, forecast: Forecast) -> BatchForecast:
-    """Forecast every channel of every series as a row of its own.
+def tokens_at_once(device: str) -> int:
+    """Tokens of one pass on "cpu" or "cuda:0"."""
+    return CPU_TOKENS if device == "cpu" else GPU_TOKENS
 
-    Leading gaps are cut off and others interpolated, as the library does it; a channel that has nothing left fails
+
+def forecast_rows(batch: Batch, card: ModelCard, tokens: int, forecast: Forecast) -> BatchForecast:
+    """Forecast every channel of every series as a row of its own, in passes of at most `tokens` tokens.
+
+    Leading gaps are cut off and others interpolated, as the libraries do it; a channel of which nothing is left fails
     its series.
     """
     contexts = [filled(without_leading_gap(row[-card.max_context :])) for row in channel_rows(batch.series)]
     owners = [series for series in batch.series for _ in series.target]
+    usable = np.array([i for i, context in enumerate(contexts) if len(context)], dtype=np.intp)
+    lengths = np.array([-(-len(contexts[i]) // PATCH) for i in usable], dtype=np.intp)
     found: dict[int, Array] = {}
-    usable = [i for i, context in enumerate(contexts) if len(context)]
-    for rows in passes(usable, contexts, card.batching):
+    for chosen in passes(lengths, tokens, SHORTEST_CLASS):
+        rows = usable[chosen].tolist()
         horizon = max(owners[i].horizon for i in rows)
         values = forecast([contexts[i] for i in rows], [owners[i] for i in rows], horizon)
         found.update(zip(rows, values, strict=True))
@@ -39,23 +53,6 @@ def forecast_rows(batch: Batch, card: ModelCard, forecast: Forecast) -> BatchFor
         results.append(_result(series, channels, card))
         first += len(channels)
     return BatchForecast(tuple(results))
-
-
-def passes(usable: Sequence[int], contexts: Sequence[Array], batching: Batching) -> Iterator[list[int]]:
-    """Indices of the `usable` contexts that run together, shortest first.
-
-    A pass holds as many rows as its padded tokens stay within the card's budget, and never fewer than one. The
-    engine's batches fit as they come; this splits a series of very many channels, and contexts that do not match.
-    """
-    together: list[int] = []
-    for i in sorted(usable, key=lambda i: len(contexts[i])):
-        tokens = -(-len(contexts[i]) // batching.patch) + batching.overhead
-        if together and (len(together) + 1) * tokens > batching.token_budget:
-            yield together
-            together = []
-        together.append(i)
-    if together:
-        yield together
 
 
 def _result(series: Series, channels: Sequence[Array | None], card: ModelCard) -> SeriesForecast | SeriesFailure:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adapters.arrays import left_padded
 from adapters.base import Array, Batch, BatchForecast, Device, Series
-from adapters.timesfm.rows import forecast_rows
+from adapters.timesfm.rows import forecast_rows, tokens_at_once
 from catalog.card import ModelCard
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ def frequency_class(step_s: float | None) -> int:
 class TimesFM20:
     """The adapter: channels one by one; the point forecast is the mean, as the library's is."""
 
-    def __init__(self, card: ModelCard, model: TimesFmModelForPrediction) -> None:
+    def __init__(self, card: ModelCard, model: TimesFmModelForPrediction, tokens: int) -> None:
+        """`tokens` bounds one pass, padding included."""
         self._card = card
         self._model = model
+        self._tokens = tokens
 
     @classmethod
     def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
@@ -70,11 +72,11 @@ class TimesFM20:
             raise ValueError(f"{card.id}: {folders['model']} lacks {len(missing)} weights, {missing[0]} first")
         if tuple(model.config.quantiles) != card.quantile_levels:
             raise ValueError(f"{card.id}: the checkpoint's levels are {model.config.quantiles}, not the card's")
-        return cls(card, model.to(device.name).eval())
+        return cls(card, model.to(device.name).eval(), tokens_at_once(device.name))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""
-        return forecast_rows(batch, self._card, self._forecast)
+        return forecast_rows(batch, self._card, self._tokens, self._forecast)
 
     def close(self) -> None:
         """Drop the weights."""

@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adapters.base import Array, Batch, BatchForecast, Device
+from adapters.base import Array, Batch, BatchForecast, Device, Series
 from adapters.timesfm.network import Network, Sizes
-from adapters.timesfm.rows import forecast_rows
+from adapters.timesfm.rows import forecast_rows, tokens_at_once
 from catalog.card import ModelCard
 
 FLAT = 1e-6  # a standard deviation below this counts as none: upstream then divides by 1
@@ -46,9 +46,11 @@ class Forecaster(Protocol):
 class TimesFM25:
     """The adapter: channels one by one; the point forecast is the median, as upstream's is."""
 
-    def __init__(self, card: ModelCard, forecaster: Forecaster) -> None:
+    def __init__(self, card: ModelCard, forecaster: Forecaster, tokens: int) -> None:
+        """`tokens` bounds one pass, padding included."""
         self._card = card
         self._forecaster = forecaster
+        self._tokens = tokens
 
     @classmethod
     def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
@@ -64,16 +66,23 @@ class TimesFM25:
         sizes = Sizes.of(tensors, outputs=1 + len(card.quantile_levels))
         if sizes is not None and card.max_horizon > sizes.reach:
             raise ValueError(f"{card.id}: the card promises {card.max_horizon} steps, the weights {sizes.reach}")
+        forecaster: Forecaster
         if sizes is None or device.engine == "upstream":
             from adapters.timesfm.upstream25 import UpstreamForecaster
 
-            return cls(card, UpstreamForecaster.of(tensors, sizes, device))
-        network = Network(tensors, sizes, device.name, getattr(torch, device.dtype))
-        return cls(card, LeanForecaster(network, median=1 + card.quantile_levels.index(0.5)))
+            forecaster = UpstreamForecaster.of(tensors, sizes, device)
+        else:
+            network = Network(tensors, sizes, device.name, getattr(torch, device.dtype))
+            forecaster = LeanForecaster(network, median=1 + card.quantile_levels.index(0.5))
+        return cls(card, forecaster, tokens_at_once(device.name))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""
-        return forecast_rows(batch, self._card, lambda rows, _, horizon: self._forecaster.forecast(rows, horizon))
+
+        def forecast(rows: Sequence[Array], _: Sequence[Series], horizon: int) -> Array:
+            return self._forecaster.forecast(rows, horizon)
+
+        return forecast_rows(batch, self._card, self._tokens, forecast)
 
     def close(self) -> None:
         """Drop the weights."""

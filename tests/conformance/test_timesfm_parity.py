@@ -12,6 +12,7 @@ import pytest
 from adapters.base import Adapter, Array, Batch, Device, Series, SeriesFailure, SeriesForecast
 from adapters.loading import adapter_class
 from adapters.timesfm.network import Sizes
+from adapters.timesfm.rows import CPU_TOKENS
 from adapters.timesfm.timesfm20 import frequency_class
 from catalog.card import CARDS, load_cards
 from tests.checkpoints import Sample, build, timesfm_2_0, timesfm_2_5
@@ -138,13 +139,13 @@ def test_the_point_forecast_is_the_librarys(samples: dict[str, Sample]) -> None:
     assert samples["timesfm-2.0"].card.point == "mean"
 
 
-def test_a_pass_that_is_split_gives_the_same_numbers(samples: dict[str, Sample]) -> None:
-    sample = samples["timesfm-2.5"]
-    narrow = msgspec.structs.replace(sample.card.batching, token_budget=8)
-    split = replace(sample, card=msgspec.structs.replace(sample.card, batching=narrow))
-    wide = series(np.stack([wave(n_th, n_th)[-60:] for n_th in range(60, 80)]), 130)
-    whole, parts = forecasts(load(sample), wide)[0], forecasts(load(split), wide)[0]
-    assert difference(parts.quantiles, whole.quantiles, wide.target) < 1e-5
+def test_more_channels_than_one_pass_takes_are_the_channels_alone(samples: dict[str, Sample]) -> None:
+    adapter = load(samples["timesfm-2.5"])
+    channels = [wave(60, seed) for seed in range(CPU_TOKENS)]  # two tokens each
+    wide = forecasts(adapter, series(np.stack(channels), 130))[0]
+    for place in (0, CPU_TOKENS // 2, CPU_TOKENS - 1):
+        alone = forecasts(adapter, series(channels[place], 130))[0]
+        assert difference(wide.quantiles[..., [place]], alone.quantiles, channels[place]) < 1e-5
 
 
 @pytest.mark.parametrize("family", ["timesfm-2.5", "timesfm-2.0"])
