@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -202,7 +203,10 @@ def serve(resolved: Resolved) -> None:
         timeout_graceful_shutdown=int(server.shutdown_grace_s),
     )
     _announce(server, listener)
+    # uvicorn raises the signal again when it has stopped in good order; SIGTERM has done its work by then.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listener])
+    log.info("stopped")
 
 
 def _listen(host: str, port: int) -> socket.socket:

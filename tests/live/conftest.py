@@ -27,6 +27,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator
         "models": small_models(SEED_MODELS, weights),
     }
     with serving(tmp_path_factory.mktemp("gateway"), config=config) as running:
+        with running.client() as operator:
+            for model in SEED_MODELS:
+                operator.post(f"/api/models/{model}/load").raise_for_status()
         yield running
 
 

@@ -138,7 +138,7 @@ def zeros(megabytes: int) -> Iterator[bytes]:
 
 
 def gzip_bomb() -> bytes:
-    made = zlib.compressobj(9, zlib.DEFLATED, 31)
+    made = zlib.compressobj(1, zlib.DEFLATED, 31)
     return b"".join(made.compress(piece) for piece in zeros(100)) + made.flush()
 
 
