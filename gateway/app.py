@@ -112,10 +112,10 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
         *operations.endpoints(OPERATIONS, operations.handlers(parts.service), server),
         *health.endpoints(Probes(parts.service, parts.engine, readiness), render_error),
         *models.endpoints(Models(parts.service), render_error),
+        parts.metrics.endpoint(render_error),
     ]
     return [
         *described,
-        parts.metrics.endpoint(render_error),
         *openapi.endpoints(described, ErrorBody, render_error),
         *pages.endpoints(parts.service.default_card().id, render_error),
     ]

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import __version__
+from gateway.dialects.base import Documentation
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, RenderError
 

@@ -115,7 +115,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas, error: type) -> Schema:
     if endpoint.parameters:
         operation["parameters"] = [_parameter(p, schemas) for p in endpoint.parameters]
     if docs.request is not None:
-        examples = {e.name: _example(e, e.request) for e in docs.examples}
+        examples = {e.name: _example(e, e.request) for e in docs.examples if e.status == 200}
         operation["requestBody"] = {
             "required": True,
             "content": _content(docs.media_types, schemas.of(docs.request), examples),
