@@ -137,7 +137,7 @@ def test_training_learns_a_batch(config: Config) -> None:
     training = state.begin(config)
     batch = Batches(config)[0]
     losses = [advance(training, batch, config) for _ in range(25)]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 def test_the_shipped_configuration_fits_its_limits(tmp_path: Path) -> None:
