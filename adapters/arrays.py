@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from adapters.base import Array, Series
+from adapters.base import Array, Series, SeriesFailure
+
+UNOBSERVED = SeriesFailure("A channel has no observed value among the most recent observations that the model can use.")
 
 
 def channel_rows(series: Sequence[Series]) -> list[Array]:
@@ -24,6 +26,11 @@ def by_series(rows: Array, series: Sequence[Series]) -> list[Array]:
     if len(rows) != (ends[-1] if len(ends) else 0):
         raise ValueError(f"{len(rows)} rows for series of {ends[-1] if len(ends) else 0} channels")
     return list(np.split(rows, ends[:-1])) if len(ends) else []
+
+
+def observed(series: Series, steps: int) -> bool:
+    """Whether every channel has an observed value among its last `steps`; one that has not is `UNOBSERVED`."""
+    return bool((~np.isnan(series.target[:, -steps:])).any(axis=1).all())
 
 
 def left_padded(rows: Sequence[Array], width: int | None = None) -> Array:
@@ -56,8 +63,8 @@ def passes(lengths: npt.NDArray[np.intp], budget: int, shortest: int = 1) -> Ite
 
 def without_leading_gap(row: Array) -> Array:
     """`row` (time,) from its first observed value on; a view, empty when nothing is observed."""
-    observed = ~np.isnan(row)
-    return row[int(observed.argmax()) :] if observed.any() else row[:0]
+    known = ~np.isnan(row)
+    return row[int(known.argmax()) :] if known.any() else row[:0]
 
 
 def filled(row: Array) -> Array:

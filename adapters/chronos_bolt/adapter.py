@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from adapters.arrays import by_series, channel_rows, left_padded, passes
+from adapters.arrays import UNOBSERVED, by_series, channel_rows, left_padded, observed, passes
 from adapters.base import Array, Batch, BatchForecast, Device, Series, SeriesFailure, SeriesForecast
 from adapters.chronos_bolt.checkpoint import Checkpoint, known_config
 from adapters.chronos_bolt.lean import LeanBolt
@@ -22,8 +22,6 @@ from catalog.card import ModelCard
 CPU_TOKENS, GPU_TOKENS = 1024, 32768
 # Patches up to which rows of any lengths run together: their padding costs less than a pass of its own.
 SHORTEST_CLASS = 8
-
-UNOBSERVED = SeriesFailure("a channel has no observed value in the steps that the model reads")
 
 Indices = npt.NDArray[np.intp]
 
@@ -64,7 +62,7 @@ class ChronosBolt:
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series; one with a channel that nothing was observed of is a failure of its own."""
         answers: list[SeriesForecast | SeriesFailure] = [UNOBSERVED] * len(batch.series)
-        sound = [i for i, one in enumerate(batch.series) if self._is_observed(one)]
+        sound = [i for i, one in enumerate(batch.series) if observed(one, self._model.context_length)]
         forecasts = self._forecasts([batch.series[i] for i in sound])
         for i, forecast in zip(sound, forecasts, strict=True):
             answers[i] = forecast
@@ -73,10 +71,6 @@ class ChronosBolt:
     def close(self) -> None:
         """Drop the weights."""
         del self._model
-
-    def _is_observed(self, series: Series) -> bool:
-        read = series.target[:, -self._model.context_length :]
-        return bool((~np.isnan(read)).any(axis=1).all())
 
     def _forecasts(self, series: Sequence[Series]) -> Iterator[SeriesForecast]:
         rows = [row[-self._model.context_length :] for row in channel_rows(series)]

@@ -75,6 +75,11 @@ class Checkpoint:
         except (OSError, SafetensorError) as exc:
             raise ValueError(f"{folder} has no readable model.safetensors ({exc})") from exc
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all tensors."""
+        return frozenset(self._tensors)
+
     def take(self, name: str, *shape: int) -> torch.Tensor:
         """The tensor `name` in float32, a copy of its own; raises ValueError where it is not of `shape`."""
         tensor: torch.Tensor | None = self._tensors.get(name)

@@ -8,6 +8,11 @@ from pathlib import Path
 import torch
 from chronos import BaseChronosPipeline, ChronosBoltPipeline
 
+from adapters.chronos_bolt.checkpoint import Checkpoint
+
+# Stored once, as shared.weight.
+TIED = frozenset({"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
+
 
 class UpstreamBolt:
     """The library's pipeline with the face of `LeanBolt`."""
@@ -20,6 +25,9 @@ class UpstreamBolt:
             raise ValueError(f"chronos cannot load {folder} ({exc})") from exc
         if not isinstance(pipeline, ChronosBoltPipeline):
             raise ValueError(f"{folder} holds a {type(pipeline).__name__}, not a Chronos-Bolt model")
+        if missing := sorted(set(pipeline.model.state_dict()) - Checkpoint(folder).names - TIED):
+            # The library would forecast with random numbers in their place.
+            raise ValueError(f"the checkpoint lacks {len(missing)} tensors, {missing[0]} among them")
         self._pipeline = pipeline
         self.levels = tuple(pipeline.quantiles)
         self.context_length = pipeline.model_context_length

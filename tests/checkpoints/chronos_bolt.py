@@ -35,9 +35,14 @@ def write(
     context: int = CONTEXT,
     register_token: bool = True,
     dtype: str = "float32",
+    stride: int = PATCH,
+    activation: str = "relu",
     seed: int = 0,
 ) -> None:
-    """Write config.json and model.safetensors of a small random model to `folder`."""
+    """Write config.json and model.safetensors of a small random model to `folder`.
+
+    `stride` and `activation` other than the defaults make models that only the library knows.
+    """
     import torch
     from chronos.chronos_bolt import ChronosBoltModelForForecasting
     from transformers import T5Config
@@ -48,7 +53,7 @@ def write(
         chronos_config={
             "context_length": context,
             "input_patch_size": PATCH,
-            "input_patch_stride": PATCH,
+            "input_patch_stride": stride,
             "prediction_length": BLOCK,
             "quantiles": list(levels),
             "use_reg_token": register_token,
@@ -63,7 +68,7 @@ def write(
         pad_token_id=0,
         eos_token_id=1,
         decoder_start_token_id=0,
-        feed_forward_proj="relu",
+        feed_forward_proj=activation,
     )
     model = ChronosBoltModelForForecasting(config)
     generator = torch.Generator().manual_seed(seed)

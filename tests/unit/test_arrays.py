@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adapters.arrays import by_series, channel_rows, filled, left_padded, without_leading_gap
+from adapters.arrays import by_series, channel_rows, filled, left_padded, observed, passes, without_leading_gap
 from adapters.base import Series
 
 NAN = np.nan
@@ -46,3 +46,27 @@ def test_gaps_are_filled_in_a_copy() -> None:
     assert filled(row).tolist() == [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
     assert np.isnan(row[0])
     assert np.isnan(filled(np.array([NAN, NAN]))).all()
+
+
+def test_every_channel_has_to_be_observed_in_the_steps_that_count() -> None:
+    late = np.array([NAN, NAN, 1.0])
+    early = np.array([1.0, NAN, NAN])
+    assert observed(Series(target=np.stack([late, early]), horizon=1), 3)
+    assert not observed(Series(target=np.stack([late, early]), horizon=1), 2)
+    assert not observed(Series(target=np.empty((1, 0)), horizon=1), 3)
+
+
+def test_passes_hold_every_row_once_within_the_budget_and_with_little_padding() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, size=300)
+    plan = list(passes(lengths, 256, shortest=8))
+    assert sorted(np.concatenate(plan).tolist()) == list(range(300))
+    for chosen in plan:
+        longest, shortest = int(lengths[chosen].max()), int(lengths[chosen].min())
+        assert len(chosen) * longest <= 256
+        assert longest <= 8 or longest < 2 * shortest
+    assert len(plan) < 2 * lengths.sum() / 256  # few: each at least half full
+
+
+def test_a_row_over_the_budget_runs_alone_and_no_rows_need_no_pass() -> None:
+    assert [chosen.tolist() for chosen in passes(np.array([1000, 600]), 256)] == [[1], [0]]
+    assert list(passes(np.array([], dtype=np.intp), 256)) == []
