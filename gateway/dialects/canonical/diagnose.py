@@ -58,6 +58,7 @@ def faults(body: bytes, wire: Wire) -> Steps[list[Fault]]:
     try:
         sent = form.decode(body, Fields)
     except msgspec.ValidationError:
+        form.decode(body, Raw)  # to its end, where it may not be well formed
         return [_not_an("object", body, form, ())]
     walked = walk.fields(sent, _REQUEST, (), lambda _, raw: walk.untyped(raw, form))
     found = [f for f in islice(walked, MAX_FAULTS) if f.loc != ("parameters",)]

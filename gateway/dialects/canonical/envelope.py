@@ -22,16 +22,16 @@ _DECODERS: Mapping[Format, Callable[[bytes], ForecastEnvelope]] = {
     Format.JSON: msgspec.json.Decoder(ForecastEnvelope).decode,
     Format.MSGPACK: msgspec.msgpack.Decoder(ForecastEnvelope).decode,
 }
-_LARGE = 128 * 1024  # bytes of a body; a smaller one is scanned in half a millisecond
-_LONG = 4096  # bytes of an array worth cutting out
+LARGE = 128 * 1024  # bytes of a body; a smaller one is scanned in half a millisecond
+LONG = 4096  # bytes of an array worth cutting out
 _KEYED_ARRAY = re.compile(rb'"\s*:\s*(?=\[)')
 _MARK = b'"@'
 
 
-def read(body: bytes, form: Format) -> Steps[ForecastEnvelope]:
+def read(body: bytes, form: Format, *, large: int = LARGE, long: int = LONG) -> Steps[ForecastEnvelope]:
     """Raises msgspec.DecodeError or UnicodeDecodeError; arrays may still be faulty or no JSON."""
-    if form is Format.JSON and len(body) >= _LARGE:
-        skeleton, arrays = yield from _cut(body)
+    if form is Format.JSON and len(body) >= large:
+        skeleton, arrays = yield from _cut(body, long)
         found = _restored(skeleton, arrays) if arrays else None
         if found is not None:
             return found
@@ -44,7 +44,7 @@ def _parsed(body: bytes, form: Format) -> ForecastEnvelope:
     return _DECODERS[form](body)
 
 
-def _cut(body: bytes) -> Steps[tuple[bytes, list[bytes]]]:
+def _cut(body: bytes, long: int) -> Steps[tuple[bytes, list[bytes]]]:
     """`body` with marks in place of its long arrays, and the arrays."""
     pieces: list[bytes] = []
     arrays: list[bytes] = []
@@ -55,7 +55,7 @@ def _cut(body: bytes) -> Steps[tuple[bytes, list[bytes]]]:
         brace = body.find(b"}", start, quote if quote >= 0 else len(body))
         position = next((p for p in (brace, quote) if p >= 0), len(body))
         end = body.rfind(b"]", start, position) + 1
-        if end - start >= _LONG:
+        if end - start >= long:
             pieces += (body[done:start], b'%s%d"' % (_MARK, len(arrays)))
             arrays.append(body[start:end])
             done = end

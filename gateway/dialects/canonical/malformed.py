@@ -24,7 +24,7 @@ def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
     name = "JSON" if form is Format.JSON else "msgpack"
     if not body:
         return GatewayError(Code.MALFORMED, f"The body is empty (byte 0); send a {name} object.")
-    offset, what = _where(body, failure)
+    offset, what = _where(body, form, failure)
     if form is Format.MSGPACK:
         return GatewayError(Code.MALFORMED, f"The body is not msgpack: {what} at byte {offset}.")
     hint = ""
@@ -41,13 +41,16 @@ def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
     return GatewayError(Code.MALFORMED, sentence, faults=(Fault(place, f"Not JSON: {what} (byte {offset}).{hint}"),))
 
 
-def _where(body: bytes, failure: Exception) -> tuple[int, str]:
+def _where(body: bytes, form: Format, failure: Exception) -> tuple[int, str]:
     """Byte offset of the failure, and what is wrong there."""
     if isinstance(failure, UnicodeDecodeError):
         text = bytes(failure.object)
         return max(body.find(text), 0) + failure.start, "text that is not UTF-8"
     told = _AT_BYTE.match(str(failure))
-    return (int(told[2]), told[1]) if told else (len(body), "it ends too early")
+    if told is None:
+        return len(body), "it ends too early"
+    beyond = form is Format.JSON and told[1] == "trailing characters"  # the one case told a byte late
+    return int(told[2]) - beyond, told[1]
 
 
 def place_at(body: bytes, offset: int) -> Steps[Place]:
@@ -64,7 +67,7 @@ def place_at(body: bytes, offset: int) -> Steps[Place]:
         elif sign == b"," and stack:
             top = stack[-1]
             stack[-1] = top + 1 if isinstance(top, int) else None
-        elif sign == b'"' and stack and stack[-1] is None:
+        elif sign == b'"' and stack and stack[-1] is None and token[0][1:].endswith(b'"'):
             stack[-1] = shown(token[0][1:-1].decode("utf-8", "replace"))
         if count % _TOKENS_A_STEP == 0:
             yield

@@ -29,7 +29,13 @@ Level = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Levels = Annotated[tuple[Level, ...], Meta(max_length=MAX_LEVELS)]
 Name = Annotated[str, Meta(min_length=1)]
 Matrix = list[list[float]]
+Row = Annotated[list[float | None], Meta(min_length=1)]
+Rows = Annotated[list[Row], Meta(min_length=1)]
 Echoed = Annotated[Raw, Meta(description="The metadata sent, verbatim.", extra_json_schema={"type": "object"})]
+
+
+def _alias(name: str) -> Meta:
+    return Meta(description=f"Alias of `{name}`, for migration.", extra_json_schema={"deprecated": True})
 
 
 class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,7 +102,7 @@ class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True,
     ) = None
 
 
-class SeriesBody(Series[list[list[float | None]], list[float | str | None]], frozen=True, kw_only=True):
+class SeriesBody(Series[Rows, list[float | str | None]], frozen=True, kw_only=True):
     """One series: its observations, their calendar and their covariates."""
 
     metadata: Annotated[dict[str, Any], Meta(description="Opaque; echoed verbatim on this output.")] | None = None
@@ -177,9 +183,9 @@ class ParametersBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         | None
     ) = None
     dry_run: Annotated[bool, Meta(description="Answer what would be done, without a forecast.")] | None = None
-    freq: Annotated[str, Meta(description="Alias of `frequency`, for migration.")] | None = None
-    quantiles: Annotated[Levels, Meta(description="Alias of `quantile_levels`, for migration.")] | None = None
-    horizon: Annotated[Count, Meta(description="Alias of `prediction_length`, for migration.")] | None = None
+    freq: Annotated[str, _alias("frequency")] | None = None
+    quantiles: Annotated[Levels, _alias("quantile_levels")] | None = None
+    horizon: Annotated[Count, _alias("prediction_length")] | None = None
 
 
 class Request(msgspec.Struct, Generic[Input], frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,252 @@
+"""Bodies of the canonical contract, valid and broken at random places."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.dialects.base import Call
+from gateway.dialects.canonical import arrays, decode, diagnose, envelope, walk
+from gateway.dialects.canonical.media import Format, Wire
+from gateway.domain import ForecastRequest
+from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
+from gateway.pacing import at_once
+
+EXAMPLES = settings(max_examples=200, deadline=None)
+
+numbers = st.one_of(st.integers(-(10**6), 10**6), st.floats(allow_nan=False, allow_infinity=False, width=64))
+cells = st.one_of(numbers, st.none())
+FORMS = st.sampled_from(Format)
+
+
+@st.composite
+def targets(draw: st.DrawFn) -> list[list[float | None]]:
+    """At least one row and one channel; the last row is observed."""
+    width = draw(st.integers(1, 3))
+    rows = draw(st.lists(st.lists(cells, min_size=width, max_size=width), max_size=6))
+    return [*rows, draw(st.lists(numbers, min_size=width, max_size=width))]
+
+
+@st.composite
+def inputs(draw: st.DrawFn, horizon: int) -> dict[str, Any]:
+    target = draw(targets())
+    rows, names = len(target), st.sampled_from(["p", "q", "a b", "ö"])
+    past = st.one_of(*(st.lists(v, min_size=rows, max_size=rows) for v in (cells, st.text(max_size=3))))
+    ahead = st.lists(numbers, min_size=horizon, max_size=horizon + 2)
+    optional = {
+        "start": st.sampled_from(["2026-03-01", None]),
+        "past_covariates": st.one_of(st.none(), st.dictionaries(names, past, max_size=2)),
+        "future_covariates": st.one_of(st.none(), st.dictionaries(names, ahead, max_size=2)),
+        "static_covariates": st.dictionaries(names, numbers, max_size=2),
+        "channels": st.just([f"c{i}" for i in range(len(target[0]))]),
+        "metadata": st.one_of(
+            st.none(), st.dictionaries(names, st.one_of(st.text(), st.integers(-(2**63), 2**64 - 1)))
+        ),
+    }
+    return {"target": target, **draw(st.fixed_dictionaries({}, optional=optional))}
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> dict[str, Any]:
+    """A valid request."""
+    horizon = draw(st.integers(1, 4))
+    levels = st.sets(st.floats(0.001, 0.999), max_size=4).map(sorted)
+    optional = {
+        "frequency": st.sampled_from(["D", None]),
+        "quantile_levels": levels,
+        "num_samples": st.integers(1, 1000),
+        "context_length": st.integers(1, 100),
+        "seed": st.integers(0, 2**63 - 1),
+        "top_p": st.floats(0.01, 1.0),
+        "dry_run": st.booleans(),
+        "sample_method": st.sampled_from(["native", "copula"]),
+    }
+    length = draw(st.sampled_from(["prediction_length", "horizon"]))
+    return {
+        "model": draw(st.text(min_size=1, max_size=5)),
+        "inputs": draw(st.lists(inputs(horizon), min_size=1, max_size=3)),
+        "parameters": {length: horizon, **draw(st.fixed_dictionaries({}, optional=optional))},
+        **draw(st.fixed_dictionaries({}, optional={"metadata": st.just({"k": [1, {"x": None}]})})),
+    }
+
+
+JUNK = st.sampled_from(
+    [None, True, False, 0, 1, -1, 1.0, 0.5, 2, 10**12, "", "x", "1", [], [1], [[1]], [[1, 2]], [[None]], {}, {"p": 1}]
+)
+FIELDS = st.sampled_from(["target", "strat", "freq", "quantiles", "horizon", "item_id", "metadata", "p", ""])
+
+
+def places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of a body, the body itself included."""
+    yield path
+    members = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, member in members:
+        yield from places(member, (*path, name))
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> Any:
+    """A request with up to three places replaced, removed, added or repeated; it may still be valid."""
+    body: Any = draw(bodies())
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(list(places(body))))
+        if not path:
+            continue
+        body = copy.deepcopy(body)
+        parent = body
+        for step in path[:-1]:
+            parent = parent[step]
+        match draw(st.sampled_from(["replace", "remove", "add"])):
+            case "replace":
+                parent[path[-1]] = draw(JUNK)
+            case "remove":
+                del parent[path[-1]]
+            case "add" if isinstance(parent, list):
+                parent.insert(path[-1], draw(JUNK))
+            case "add":
+                parent[draw(FIELDS)] = draw(JUNK)
+    return body
+
+
+@st.composite
+def encoded(
+    draw: st.DrawFn, contents: st.SearchStrategy[Any], forms: st.SearchStrategy[Format] = FORMS
+) -> tuple[Any, bytes, Format]:
+    """A body, its bytes in one of the forms and spacings that clients use, and the form."""
+    content, form = draw(contents), draw(forms)
+    if form is Format.MSGPACK:
+        return content, msgspec.msgpack.encode(content), form
+    indent = draw(st.sampled_from([None, 0, 2]))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]))
+    return content, json.dumps(content, indent=indent, separators=separators).encode(), form
+
+
+def parsed(raw: bytes, form: Format) -> ForecastRequest | GatewayError:
+    try:
+        return at_once(decode.forecast(Call(method="POST", path="/", body=raw, headers={"content-type": form.value})))
+    except GatewayError as error:
+        return error
+
+
+@EXAMPLES
+@given(encoded(bodies()))
+def test_a_valid_body_is_read_as_sent(sent: tuple[Any, bytes, Format]) -> None:
+    content, raw, form = sent
+    request = parsed(raw, form)
+    assert isinstance(request, ForecastRequest), request
+    for series, source in zip(request.series, content["inputs"], strict=True):
+        np.testing.assert_array_equal(series.target, np.array(source["target"], dtype=np.float64))
+        for name, values in (source.get("past_covariates") or {}).items():
+            found = series.past_covariates[name]
+            if isinstance(found, tuple):
+                assert list(found) == values
+            else:
+                np.testing.assert_array_equal(found, np.array(values, dtype=np.float64))
+    assert at_once(diagnose.faults(raw, Wire(form, form))) == []
+
+
+@EXAMPLES
+@given(encoded(broken()))
+def test_the_typed_decode_and_the_diagnosis_accept_the_same_bodies(sent: tuple[Any, bytes, Format]) -> None:
+    content, raw, form = sent
+    answer = parsed(raw, form)
+    faults = at_once(diagnose.faults(raw, Wire(form, form)))
+    assert (faults == []) == isinstance(answer, ForecastRequest)
+    if isinstance(answer, GatewayError):
+        assert answer.code is Code.INVALID_ARGUMENT
+        assert 1 <= len(answer.faults) <= MAX_FAULTS
+        assert {f.loc for f in answer.faults} == {f.loc for f in faults}
+        known = {*places(content), ("parameters", "prediction_length")}
+        assert all(f.loc in known or f.loc[:-1] in known for f in answer.faults)
+
+
+@EXAMPLES
+@given(encoded(bodies()), st.data())
+def test_bytes_changed_at_random_are_answered(sent: tuple[Any, bytes, Format], data: st.DataObject) -> None:
+    _, raw, form = sent
+    at = data.draw(st.integers(0, len(raw) - 1))
+    changed = raw[:at] + data.draw(st.binary(max_size=3)) + raw[at + data.draw(st.integers(0, 3)) :]
+    answer = parsed(changed, form)
+    if isinstance(answer, GatewayError):
+        assert answer.code in (Code.INVALID_ARGUMENT, Code.MALFORMED)
+        if answer.code is Code.INVALID_ARGUMENT:
+            assert answer.faults
+
+
+@EXAMPLES
+@given(encoded(broken(), st.just(Format.JSON)), st.integers(2, 40))
+def test_cutting_arrays_out_changes_nothing(sent: tuple[Any, bytes, Format], long: int) -> None:
+    _, raw, _ = sent
+
+    def envelope_of(large: int) -> object:
+        try:
+            found = at_once(envelope.read(raw, Format.JSON, large=large, long=long))
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            return type(exc)
+        return msgspec.json.encode(found)  # raw members are written as they are
+
+    assert envelope_of(0) == envelope_of(2**60)
+
+
+TEXT = st.lists(
+    st.sampled_from(
+        ["[", "]", "[[", "]]", "],[", "], [", ",", "1", "2.5", "-3e2", "null", " ", '"', ";", "{", "}", "\n"]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.one_of(TEXT, TEXT.map(lambda t: f"[[{t}]]"), targets().map(json.dumps)))
+def test_a_matrix_is_read_where_it_is_one_and_nowhere_else(text: str) -> None:
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = "no JSON"
+    rows = value if isinstance(value, list) and value and all(isinstance(r, list) and r for r in value) else []
+    is_matrix = bool(rows) and len({len(r) for r in rows}) == 1
+    is_matrix = is_matrix and all(c is None or type(c) in (int, float) for r in rows for c in r)
+    try:
+        found = arrays.matrix(msgspec.Raw(text.encode()), Format.JSON)
+    except msgspec.DecodeError:
+        assert not is_matrix
+    else:
+        assert is_matrix
+        np.testing.assert_array_equal(found, np.array(value, dtype=np.float64))
+    if value != "no JSON":
+        faults: list[Fault] = list(walk.target(value, ()))
+        assert (faults == []) == is_matrix
+
+
+@EXAMPLES
+@given(targets(), st.sampled_from(["float64", "float32", "mixed"]), st.data())
+def test_a_msgpack_matrix_is_read_whatever_its_number_types(
+    target: list[list[float | None]], kind: str, data: st.DataObject
+) -> None:
+    if kind == "mixed":
+        raw = msgspec.msgpack.encode(target)
+    else:
+        size, sign = (">f8", b"\xcb") if kind == "float64" else (">f4", b"\xca")
+        target = [[float(np.array(c or 0, dtype=size)) if abs(c or 0) < 1e30 else 1.0 for c in row] for row in target]
+        rows = [bytes([0x90 | len(r)]) + b"".join(sign + np.array(c, dtype=size).tobytes() for c in r) for r in target]
+        raw = b"\xdc" + len(rows).to_bytes(2, "big") + b"".join(rows)
+    np.testing.assert_array_equal(arrays.matrix(msgspec.Raw(raw), Format.MSGPACK), np.array(target, dtype=np.float64))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    changed = raw[:at] + data.draw(st.binary(min_size=1, max_size=1)) + raw[at + 1 :]
+    try:
+        expected = np.array(msgspec.msgpack.decode(changed, type=list[list[float | None]]), dtype=np.float64)
+    except (msgspec.DecodeError, ValueError):
+        expected = None  # not a matrix of numbers, or ragged
+    if expected is None or expected.ndim != 2 or not expected.size:
+        return
+    try:
+        np.testing.assert_array_equal(arrays.matrix(msgspec.Raw(changed), Format.MSGPACK), expected)
+    except msgspec.ValidationError:
+        assert not np.isfinite(expected).all()
