@@ -110,7 +110,11 @@ class _Layer:
 
 
 class Network:
-    """Tokens in, forecasts in normalised units out. Weights are shared with `tensors` where no cast is needed."""
+    """Tokens in, forecasts in normalised units out.
+
+    `tensors` are used as they are where no cast is needed: they stay mapped from their file, and all workers of a
+    machine share one copy. (Repacking them for the processor would be up to 1.6 times faster on a few tokens.)
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor], sizes: Sizes, device: str, dtype: torch.dtype) -> None:
         self.sizes = sizes
