@@ -7,7 +7,7 @@ that was compressed, as soon as the limit is passed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive
@@ -15,6 +15,8 @@ from starlette.types import Receive
 from gateway.errors import Code, GatewayError
 from gateway.http.compression import Collected, decoder, too_large
 from gateway.pacing import paced
+
+THREAD_BYTES = 2 * 1024 * 1024  # from 1 MiB on `join` gives up the lock
 
 
 class ClientLeftError(Exception):
@@ -52,7 +54,16 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int,
             Code.DEADLINE_EXCEEDED, f"The deadline passed with {received} bytes of the body received."
         ) from None
     decoding.finish()
-    return out.whole()
+    return await joined(out.pieces)
+
+
+async def joined(pieces: Sequence[bytes]) -> bytes:
+    """`pieces` as one; many bytes are copied beside the loop, where `join` gives up the interpreter's lock."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if sum(map(len, pieces)) < THREAD_BYTES:
+        return b"".join(pieces)
+    return await asyncio.to_thread(b"".join, pieces)
 
 
 @asynccontextmanager

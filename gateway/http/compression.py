@@ -34,20 +34,17 @@ class Collected:
     """Decoded pieces, at most `limit` bytes of them."""
 
     def __init__(self, limit: int) -> None:
+        self.pieces: list[bytes] = []
         self._limit = limit
         self._size = 0
-        self._pieces: list[bytes] = []
 
     def write(self, piece: bytes) -> int:
         """Keep `piece`; raises PAYLOAD_TOO_LARGE over the limit."""
         self._size += len(piece)
         if self._size > self._limit:
             raise too_large(self._limit)
-        self._pieces.append(piece)
+        self.pieces.append(piece)
         return len(piece)
-
-    def whole(self) -> bytes:
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
 def too_large(limit: int) -> GatewayError:

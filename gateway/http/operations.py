@@ -14,7 +14,7 @@ from gateway.dialects.base import Kind, Operation, Reply, Steps
 from gateway.domain import Forecast, ForecastPlan, ForecastRequest
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
-from gateway.http.body import client_present, read_body
+from gateway.http.body import client_present, joined, read_body
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, Parameter, call_of
 from gateway.pacing import paced
@@ -69,7 +69,7 @@ def _endpoint(operation: Operation[Any, Any], handler: Handler, settings: Server
             asked = await paced(operation.parse(call))
             answer = await _in_time(handler(asked, exchange), exchange)
             reply = operation.render(call, answer)
-            content = await paced(_joined(reply))
+            content = await joined(await paced(_parts(reply)))
         return Response(content, reply.status, headers=dict(reply.headers), media_type=reply.media_type)
 
     return Endpoint(
@@ -90,15 +90,15 @@ async def _in_time(answer: Awaitable[Any], exchange: Exchange) -> Any:
         raise GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the answer was there.") from None
 
 
-def _joined(reply: Reply) -> Steps[bytes]:
+def _parts(reply: Reply) -> Steps[list[bytes]]:
     """The body of a reply, made part by part."""
     if isinstance(reply.body, bytes):
-        return reply.body
+        return [reply.body]
     parts = []
     for part in reply.body:
         parts.append(part)
         yield
-    return b"".join(parts)
+    return parts
 
 
 def timeout_s(headers: Mapping[str, str], settings: ServerSettings) -> float:
