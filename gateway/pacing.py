@@ -13,7 +13,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SLICE_S = 0.005  # a small request waits this much at most behind a large one's step
+# A small request takes about eight turns of the loop and may wait a slice at each: 1 ms gives it 13 ms beside a body of
+# 1,000 series at the 90th percentile where 5 ms gave 46, and costs the large one next to nothing.
+SLICE_S = 0.001
 
 
 async def paced(steps: Generator[None, None, T], slice_s: float = SLICE_S) -> T:
