@@ -28,12 +28,13 @@ KNOWN: Mapping[str, Callable[[Path], None]] = {
     "no register token": partial(write, register_token=False, seed=1),
     "stored as float16": partial(write, dtype="float16", seed=2),
 }
+LONG: Mapping[str, Callable[[Path], None]] = {"context 2048": partial(write, context=2048)}
 UNKNOWN: Mapping[str, Callable[[Path], None]] = {
     "overlapping patches": partial(write, stride=PATCH // 2),
     "another activation": partial(write, activation="silu"),
     "gated feed-forward": partial(write, activation="gated-gelu"),
 }
-ALL = {**KNOWN, **UNKNOWN}
+ALL = {**KNOWN, **LONG, **UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Checkpoint:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checkpoint]:
-    """The checkpoint of a name in KNOWN or UNKNOWN, made once."""
+    """The checkpoint of a name in ALL, made once."""
     made: dict[str, Checkpoint] = {}
     packaged = next(card for card in load_cards(CARDS) if card.id == "amazon/chronos-bolt-tiny")
 
@@ -116,6 +117,11 @@ def test_the_library_pads_a_ragged_batch_to_the_same_numbers(nine: Checkpoint) -
         # The library's mean is the value at 0.5 as trained, which may cross; ours is the median after sorting.
         assert np.array_equal(found[i].point, found[i].quantiles[4])
     assert mean.shape == (5, 30)
+
+
+def test_the_published_context_reaches_every_distance_between_patches(checkpoint: Callable[[str], Checkpoint]) -> None:
+    one = checkpoint("context 2048")
+    assert_parity(one, one.load(), series(wave(2100)), series(holed(wave(2048, 1)), horizon=65), series(wave(1500, 2)))
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
