@@ -5,13 +5,15 @@ that was served goes to the back. A cut is what one free worker is given at once
 horizon class and length bucket, which together fill the token budget.
 
 The rules of a cut, in this order:
-1. Items that an earlier cut passed over are due. They are taken first, in order; if the budget does not hold them
-   all, the cut is made.
-2. The oldest item is taken, and the budget is filled with riders: items of the groups that are already in the cut,
-   the cheapest to add. Then the next oldest, and so on until one does not fit.
+1. The item that stands first is taken, whatever its size.
+2. Items that an earlier cut passed over are due. They are taken in order; if the budget does not hold them all, the
+   cut is made.
+3. The next oldest item is taken, and the budget is filled with riders: items of the groups that are already in the
+   cut, the cheapest to add. And so on, until an item does not fit.
 
-An item is passed over when a cut leaves it behind and takes one that stands later in the order. Rule 1 takes due items
-in order only, and rule 2 begins when no due item is left: so no item is passed over in more than one cut.
+An item is passed over when a cut leaves it behind and takes one that stands later in the order. Rule 1 passes nobody
+over, rule 2 takes due items in order only, and rule 3 begins when no due item is left: so no item is passed over in
+more than one cut.
 """
 
 from __future__ import annotations
@@ -125,13 +127,15 @@ class BatchQueue:
             self._insert(item)
 
     def restore(self, items: Iterable[Item]) -> None:
-        """Put items that a cut took, but that never ran, back to the front; they are due."""
-        for item in sorted(items, key=lambda i: i.index):
-            request = self._insert(item)
+        """Put items that a cut took, but that never ran, back to the front in their order; they are due."""
+        restored: dict[int, _Request] = {}
+        for item in items:
+            request = restored[item.request] = self._insert(item)
             request.due_until = max(request.due_until, item.index + 1)
+        for request_id, request in reversed(restored.items()):
             self._front -= 1
             request.place = self._front
-            self._requests.move_to_end(item.request, last=False)
+            self._requests.move_to_end(request_id, last=False)
 
     def withdraw(self, request: int) -> None:
         """Forget what still waits of a request."""
@@ -142,8 +146,12 @@ class BatchQueue:
     def cut(self) -> tuple[Group, ...]:
         """Take what one free worker shall run next; nothing if nothing waits."""
         draft, walk = _Draft(), _Walk()
-        if self._take_due(draft, walk):
-            self._take_oldest(draft, walk)
+        first = next(iter(self._requests.values()), None)
+        if first is not None and first.head is not None:
+            self._take(first, first.head, draft, walk)
+        due = [r for r in self._requests.values() if r.due() is not None]
+        if all(self._take(*found, draft, walk) for found in walk.in_turn(due, _Request.due)):
+            self._fill(draft, walk)
         walk.mark_passed_over(self._requests.values())
         for request in walk.served():
             if request.head is not None:
@@ -152,19 +160,11 @@ class BatchQueue:
                 self._requests.move_to_end(request.head.request)
         return draft.groups()
 
-    def _take_due(self, draft: _Draft, walk: _Walk) -> bool:
-        """Rule 1; whether all that was due is in the cut."""
-        waiting = [r for r in self._requests.values() if r.due() is not None]
-        return self._take_while_it_fits(draft, walk, walk.in_turn(waiting, _Request.due))
-
-    def _take_oldest(self, draft: _Draft, walk: _Walk) -> None:
-        """Rule 2."""
+    def _fill(self, draft: _Draft, walk: _Walk) -> None:
+        """Rule 3."""
         filled: set[BatchKey] = set()
-        for request, oldest in walk.in_turn(self._requests.values(), _Request.first):
-            fits = draft.add(oldest)
-            if fits:
-                walk.took(request, oldest)
-                self._remove(request, oldest)
+        for found in walk.in_turn(self._requests.values(), _Request.first):
+            fits = self._take(*found, draft, walk)
             for key in draft.keys() - filled:
                 self._take_riders(key, draft, walk)
                 filled.add(key)
@@ -173,15 +173,17 @@ class BatchQueue:
 
     def _take_riders(self, key: BatchKey, draft: _Draft, walk: _Walk) -> None:
         holders = sorted(self._holders.get(key, {}).values(), key=lambda r: r.place)
-        self._take_while_it_fits(draft, walk, walk.in_turn(holders, lambda r: r.first_of(key)))
+        for found in walk.in_turn(holders, lambda r: r.first_of(key)):
+            if not self._take(*found, draft, walk):
+                return
 
-    def _take_while_it_fits(self, draft: _Draft, walk: _Walk, items: Iterator[tuple[_Request, Item]]) -> bool:
-        for request, item in items:
-            if not draft.add(item):
-                return False
+    def _take(self, request: _Request, item: Item, draft: _Draft, walk: _Walk) -> bool:
+        """Move one item from the queue into the cut, if it fits."""
+        fits = draft.add(item)
+        if fits:
             walk.took(request, item)
             self._remove(request, item)
-        return True
+        return fits
 
     def _insert(self, item: Item) -> _Request:
         request = self._requests.get(item.request)
