@@ -30,6 +30,8 @@ from gateway.domain import (
 )
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 
+MAX_SERIES = 10_000  # of one call: each costs the gateway some kilobytes whatever its length
+MAX_NUMBERS = 10_000_000  # of one answer: 150 MB of JSON
 DEFAULT_PATHS = 100  # sample paths that quantiles are read from where the caller names no number
 SEED_BITS = 53  # a seed that was drawn can be sent back as a JSON number and read by JavaScript
 
@@ -84,7 +86,7 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
 
     Raises GatewayError INVALID_ARGUMENT with up to 20 places.
     """
-    faults = list(_parameter_faults(request.parameters, card))
+    faults = [*_size_faults(request, card), *_parameter_faults(request.parameters, card)]
     frequency = _frequency(request.parameters, faults)
     levels = request.parameters.quantile_levels
     if levels is None:
@@ -115,6 +117,21 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
 
 
 # -- checks ---
+
+
+def _size_faults(request: ForecastRequest, card: ModelCard) -> list[Fault]:
+    """What would be more than one call can hold in memory: a small body can ask for a huge answer."""
+    p, count = request.parameters, len(request.series)
+    if count > MAX_SERIES:
+        return [Fault(("inputs",), f"{count} series are more than the {MAX_SERIES} that one call takes: split them")]
+    levels = card.default_quantile_levels if p.quantile_levels is None else p.quantile_levels
+    channels = sum(series.target.shape[1] for series in request.series)
+    paths = (p.num_samples or 0) if card.sampling.native or p.sample_method == "copula" else 0
+    numbers = p.prediction_length * channels * (1 + len(levels) + paths)
+    if p.prediction_length <= card.max_horizon and numbers > MAX_NUMBERS:
+        told = f"the answer would hold {numbers} numbers, more than the {MAX_NUMBERS} of one call: send fewer series"
+        return [Fault(("parameters", "prediction_length"), told)]
+    return []
 
 
 def _parameter_faults(p: Parameters, card: ModelCard) -> list[Fault]:

@@ -191,3 +191,14 @@ def test_a_grid_that_leaves_the_calendar_is_refused_at_the_horizon():
 def test_no_more_than_twenty_places_at_once():
     given = [series([1], start="bad") for _ in range(50)]
     assert len(faults(None, *given)) == 20
+
+
+def test_a_small_body_cannot_ask_for_more_than_memory_holds():
+    one = series([1, 2])
+    assert faults(None, *[one] * 10_001) == {
+        ("inputs",): "10001 series are more than the 10000 that one call takes: split them"
+    }
+    assert len(planned(None, *[one] * 10_000).tasks) == 10_000
+    long = card(max_horizon=100_000)
+    assert ("parameters", "prediction_length") in faults(long, *[one] * 30, prediction_length=100_000)
+    planned(long, *[one] * 30, prediction_length=10_000)
