@@ -55,14 +55,16 @@ class Gateway:
 
 
 @contextmanager
-def serving(folder: Path, *, config: Table | None = None, ready: bool = True) -> Iterator[Gateway]:
+def serving(folder: Path, *, config: Mapping[str, Table] | None = None, ready: bool = True) -> Iterator[Gateway]:
     """Start `forecast-gateway serve` on a free port with the settings of `config`, and stop it in the end.
 
     `folder` takes the settings, the log and the data. Waits for /readyz if `ready`, else for /livez.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "gateway.toml"
-    settings.write_text(toml({"server": {"data_dir": str(folder / "data")}, **(config or {})}))
+    tables = dict(config or {})
+    tables["server"] = {"data_dir": str(folder / "data"), **tables.get("server", {})}
+    settings.write_text(toml(tables))
     log = folder / "gateway.log"
     command = [sys.executable, "-c", COMMAND, "serve", "--port", "0", "--config", str(settings)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FORECAST_GATEWAY_")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,15 +64,16 @@ def routes(endpoints: Sequence[Endpoint], access: Access, render_error: RenderEr
 
 def call_of(request: Request, body: bytes = b"") -> Call:
     """The call as dialects see it."""
-    exchange = exchanges.of(request.scope)
+    scope = request.scope
+    exchange = exchanges.of(scope)
     return Call(
-        method=request.method,
-        path=request.scope["path"],
-        path_params=request.path_params,
-        query=tuple(request.query_params.multi_items()),
+        method=scope["method"],
+        path=scope["path"],
+        path_params=scope.get("path_params", {}),
+        query=tuple(request.query_params.multi_items()) if scope.get("query_string") else (),
         headers=exchange.headers,
         body=body,
-        base_url=str(request.base_url).rstrip("/"),
+        base_url=f"{scope.get('scheme', 'http')}://{exchange.headers.get('host', '')}{scope.get('root_path', '')}",
         request_id=exchange.request_id,
     )
 
@@ -105,6 +107,10 @@ class Resource:
             exchange.code = CLIENT_LEFT
             return None
         except GatewayError as error:
+            return failure(request, error, endpoint.render_error)
+        except asyncio.CancelledError:
+            # A client that left is not seen here: the server gives up on what has outlived its grace.
+            error = GatewayError(Code.UNAVAILABLE, "The gateway is stopping and could not finish this in time.")
             return failure(request, error, endpoint.render_error)
         except Exception:
             # The caller gets an id, the log what happened: an exception's text may hold anything.
