@@ -41,7 +41,7 @@ def handlers(service: ForecastService) -> dict[Kind, Handler]:
         exchange.model = service.card(asked.model).id
         answer = await service.forecast(asked, caller=exchange.caller, deadline=exchange.deadline)
         if isinstance(answer, Forecast):
-            exchange.queue_ms, exchange.compute_ms = answer.queue_ms, answer.compute_ms
+            exchange.queue_ms, exchange.compute_ms = round(answer.queue_ms, 3), round(answer.compute_ms, 3)
             exchange.usage = answer.usage
         return answer
 

@@ -110,8 +110,8 @@ class Resource:
             return failure(request, error, endpoint.render_error)
         except asyncio.CancelledError:
             # A client that left is not seen here: the server gives up on what has outlived its grace.
-            error = GatewayError(Code.UNAVAILABLE, "The gateway is stopping and could not finish this in time.")
-            return failure(request, error, endpoint.render_error)
+            stopping = GatewayError(Code.UNAVAILABLE, "The gateway is stopping and could not finish this in time.")
+            return failure(request, stopping, endpoint.render_error)
         except Exception:
             # The caller gets an id, the log what happened: an exception's text may hold anything.
             log.exception("request_failed", request_id=exchange.request_id, endpoint=self._path)
