@@ -33,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = {"/v1/forecast": 200}  # of requests; other operations have little to vary
+EXAMPLES = {"/v1/forecast": 150}  # of requests; other operations have little to vary
 FEW = 20
 
 
