@@ -6,40 +6,53 @@ list every fault. Both run in steps of about one series.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from gateway.dialects.base import Call, Steps
 from gateway.dialects.canonical import diagnose, envelope, malformed, media, parameters, series
-from gateway.dialects.canonical.media import Wire
+from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.canonical.media import Format, Wire
+from gateway.dialects.canonical.types import ForecastEnvelope, ParametersBody
 from gateway.domain import ForecastRequest, SeriesInput
 from gateway.errors import MAX_FAULTS, GatewayError
+
+_DECODERS: Mapping[Format, Callable[[bytes], ForecastEnvelope]] = {
+    Format.JSON: msgspec.json.Decoder(ForecastEnvelope).decode,
+    Format.MSGPACK: msgspec.msgpack.Decoder(ForecastEnvelope).decode,
+}
 
 
 def forecast(call: Call) -> Steps[ForecastRequest]:
     """The request of a call, free of every fault that can be seen without the model's card."""
     wire = media.negotiate(call)
     try:
+        body = yield from envelope.of(call.body, wire.asked)
         try:
-            return (yield from typed(call.body, wire))
-        except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-            raise (yield from diagnose.error(call.body, wire, failure)) from None
+            return (yield from typed(body, wire))
+        except msgspec.ValidationError as failure:
+            raise (yield from diagnose.error(body, wire, failure)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        raise (yield from malformed.error(call.body, wire.asked, failure)) from None
     except RecursionError:
         raise malformed.TOO_DEEP from None
 
 
-def typed(body: bytes, wire: Wire) -> Steps[ForecastRequest]:
+def typed(body: Envelope, wire: Wire) -> Steps[ForecastRequest]:
     """The request of a body.
 
-    Raises GatewayError for faults that types cannot see, and msgspec.DecodeError or UnicodeDecodeError for those
-    that `diagnose` can tell in full.
+    Raises GatewayError for faults that types cannot see, msgspec.ValidationError for those that `diagnose` tells in
+    full, and msgspec.DecodeError where the body is not well formed.
     """
-    sent = yield from envelope.read(body, wire.asked)
-    faults = list(parameters.faults(sent.parameters))
-    metadata = series.echo(sent.metadata, wire, (), faults)
-    horizon = parameters.horizon_of(sent.parameters)
+    sent = _DECODERS[wire.asked](body.content)
+    controls = wire.asked.decode(body.whole(sent.parameters), ParametersBody)
+    faults = list(parameters.faults(controls))
+    metadata = series.echo(body.whole(sent.metadata), wire, (), faults)
+    horizon = parameters.horizon_of(controls)
     read: list[SeriesInput] = []
     for i, one in enumerate(sent.inputs):
-        found, more = series.read(one, wire, horizon, ("inputs", i))
+        found, more = series.read(one, body, wire, horizon, ("inputs", i))
         read.append(found)
         faults += more
         if len(faults) >= MAX_FAULTS:
@@ -48,5 +61,5 @@ def typed(body: bytes, wire: Wire) -> Steps[ForecastRequest]:
     if faults:
         raise GatewayError.invalid(*faults[:MAX_FAULTS])
     return ForecastRequest(
-        model=sent.model, series=tuple(read), parameters=parameters.read(sent.parameters), metadata=metadata
+        model=sent.model, series=tuple(read), parameters=parameters.read(controls), metadata=metadata
     )

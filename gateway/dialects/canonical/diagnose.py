@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Raw, inspect
 
 from gateway.dialects.base import Steps
-from gateway.dialects.canonical import malformed, parameters, series, walk
+from gateway.dialects.canonical import parameters, series, walk
+from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.types import ABSENT, ForecastEnvelope, ParametersBody, SeriesEnvelope
 from gateway.errors import MAX_FAULTS, Fault, GatewayError, Place
@@ -21,7 +22,7 @@ from gateway.errors import MAX_FAULTS, Fault, GatewayError, Place
 Value = TypeVar("Value")
 Fields = dict[Any, Raw]  # msgpack has keys of every kind
 
-_NULL = (b"null", b"\xc0")
+_NONE = (b"", b"null", b"\xc0")
 
 
 def _struct(kind: type, apart: Collection[str] = ()) -> inspect.StructType:
@@ -38,44 +39,39 @@ _SERIES = _struct(SeriesEnvelope)
 _PARAMETERS = _struct(ParametersBody)
 
 
-def error(body: bytes, wire: Wire, failure: Exception) -> Steps[GatewayError]:
-    """The error to answer for a body whose typed decode ended in `failure`."""
-    try:
-        if wire.asked is Format.JSON:
-            str(body, "utf-8")
-        found = yield from faults(body, wire)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        return (yield from malformed.error(body, wire.asked, exc))
+def error(body: Envelope, wire: Wire, failure: Exception) -> Steps[GatewayError]:
+    """The error to answer for a body whose typed decode ended in `failure`; raises as `faults` does."""
+    found = yield from faults(body, wire)
     return GatewayError.invalid(*(found or walk.found((), failure, ())))
 
 
-def faults(body: bytes, wire: Wire) -> Steps[list[Fault]]:
+def faults(body: Envelope, wire: Wire) -> Steps[list[Fault]]:
     """Up to 20 faults of a body; none for one that the typed decode accepts.
 
     Raises msgspec.DecodeError or UnicodeDecodeError where it is not well formed.
     """
     form = wire.asked
     try:
-        sent = form.decode(body, Fields)
+        sent = form.decode(body.content, Fields)
     except msgspec.ValidationError:
-        form.decode(body, Raw)  # to its end, where it may not be well formed
-        return [_not_an("object", body, form, ())]
+        form.decode(body.content, Raw)  # to its end, where it may not be well formed
+        return [_not_an("object", body.content, form, ())]
     walked = walk.fields(sent, _REQUEST, (), lambda _, raw: walk.untyped(raw, form))
     found = [f for f in islice(walked, MAX_FAULTS) if f.loc != ("parameters",)]
-    series.echo(sent.get("metadata", ABSENT), wire, (), found)
-    horizon = _parameters(sent.get("parameters"), form, found)
+    series.echo(body.whole(sent.get("metadata", ABSENT)), wire, (), found)
+    horizon = _parameters(body.whole(sent.get("parameters", ABSENT)), form, found)
     for i, raw in enumerate(_inputs(sent.get("inputs"), form, found)):
         if len(found) >= MAX_FAULTS:
             break
-        found += _series(raw, wire, horizon, ("inputs", i))
+        found += _series(body.whole(raw), wire, horizon, ("inputs", i))
         yield
     return found[:MAX_FAULTS]
 
 
-def _parameters(raw: Raw | None, form: Format, found: list[Fault]) -> int | None:
+def _parameters(raw: Raw, form: Format, found: list[Fault]) -> int | None:
     """Append the faults of the parameters; return the horizon that series are held against, where it is known."""
     place: Place = ("parameters",)
-    if raw is None or bytes(raw) in _NULL:
+    if bytes(raw) in _NONE:
         found.append(Fault((*place, "prediction_length"), "Field required", "missing"))
         return None
     mistyped: list[Fault] = []
@@ -119,7 +115,7 @@ def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> list[Fau
         mistyped = walk.found(walked, failure, place)
         sound = {"target": Raw(form.encode([])), **_sound(fields, _SERIES, mistyped, place)}
         sent = form.decode(form.encode(sound), SeriesEnvelope)
-    _, more = series.read(sent, wire, horizon, place)
+    _, more = series.read(sent, Envelope(b""), wire, horizon, place)
     return mistyped + _further(more, mistyped)
 
 

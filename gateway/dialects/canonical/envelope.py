@@ -1,51 +1,64 @@
-"""The envelope of a request, with its long arrays left raw.
+"""The envelope of a body: everything but its long arrays.
 
 A parser holds the interpreter's lock from the first byte to the last. So the long arrays of a large JSON body are cut
-out first, by searching for quotes and brackets, and strings like "@17" put in their places; what is left is parsed at
-once and the arrays one by one. That is right whatever the body holds: each such string must come back as the whole
-value of a target or a covariate, where any JSON value may stand; else the body is parsed as it came.
+out first, by searching for quotes and brackets, and small arrays that name them put in their places. What is left is
+parsed at once, and each array when its series is read.
+
+That is right whatever the body holds. A mark inside a string would end that string and leave no JSON, in which case
+nothing is cut; a mark anywhere else is an array in the place of an array, and comes back as the text it stands for
+before anybody looks into it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 from msgspec import Raw
 
 from gateway.dialects.base import Steps
 from gateway.dialects.canonical.media import Format
-from gateway.dialects.canonical.types import ForecastEnvelope, SeriesEnvelope
 
-_DECODERS: Mapping[Format, Callable[[bytes], ForecastEnvelope]] = {
-    Format.JSON: msgspec.json.Decoder(ForecastEnvelope).decode,
-    Format.MSGPACK: msgspec.msgpack.Decoder(ForecastEnvelope).decode,
-}
-LARGE = 128 * 1024  # bytes of a body; a smaller one is scanned in half a millisecond
+LARGE = 128 * 1024  # bytes of a body; a smaller one is parsed in half a millisecond
 LONG = 4096  # bytes of an array worth cutting out
+
 _KEYED_ARRAY = re.compile(rb'"\s*:\s*(?=\[)')
-_MARK = b'"@'
+_SIGN = b'"@'
+_MARK = re.compile(rb'\[\["@(\d+)"\]\]')
 
 
-def read(body: bytes, form: Format, *, large: int = LARGE, long: int = LONG) -> Steps[ForecastEnvelope]:
-    """Raises msgspec.DecodeError or UnicodeDecodeError; arrays may still be faulty or no JSON."""
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is left of a body, and the arrays that were cut out of it."""
+
+    content: bytes
+    arrays: tuple[bytes, ...] = ()
+
+    def whole(self, part: Raw) -> Raw:
+        """A part of the content as it was sent; raises msgspec.DecodeError where an array within it is no JSON."""
+        if not self.arrays:
+            return part
+        content = bytes(part)
+        found, marks = _MARK.subn(lambda mark: self.arrays[int(mark[1])], content)
+        if marks and not _MARK.fullmatch(content):  # a mark alone becomes an array, which somebody will read
+            msgspec.json.decode(found, type=Raw)
+        return Raw(found)
+
+
+def of(body: bytes, form: Format, *, large: int = LARGE, long: int = LONG) -> Steps[Envelope]:
+    """The envelope of a body. Raises UnicodeDecodeError; arrays, or a body of which nothing was cut, may be no JSON."""
     if form is Format.JSON and len(body) >= large:
-        skeleton, arrays = yield from _cut(body, long)
-        found = _restored(skeleton, arrays) if arrays else None
-        if found is not None:
+        found = yield from _cut(body, long)
+        if found.arrays and _is_sound(found):
             return found
-    return _parsed(body, form)
-
-
-def _parsed(body: bytes, form: Format) -> ForecastEnvelope:
     if form is Format.JSON:
-        str(body, "utf-8")  # what stays raw is not checked by the decoder
-    return _DECODERS[form](body)
+        str(body, "utf-8")  # the decoder does not look into what stays raw
+    return Envelope(body)
 
 
-def _cut(body: bytes, long: int) -> Steps[tuple[bytes, list[bytes]]]:
-    """`body` with marks in place of its long arrays, and the arrays."""
+def _cut(body: bytes, long: int) -> Steps[Envelope]:
+    """`body` with marks in place of its long arrays, those of `inputs` excepted."""
     pieces: list[bytes] = []
     arrays: list[bytes] = []
     done = position = 0
@@ -55,42 +68,19 @@ def _cut(body: bytes, long: int) -> Steps[tuple[bytes, list[bytes]]]:
         brace = body.find(b"}", start, quote if quote >= 0 else len(body))
         position = next((p for p in (brace, quote) if p >= 0), len(body))
         end = body.rfind(b"]", start, position) + 1
-        if end - start >= long:
-            pieces += (body[done:start], b'%s%d"' % (_MARK, len(arrays)))
+        if end - start >= long and not body.endswith(b'"inputs', 0, opening.start()):
+            pieces += (body[done:start], b'[[%s%d"]]' % (_SIGN, len(arrays)))
             arrays.append(body[start:end])
             done = end
             yield
-    return b"".join((*pieces, body[done:])), arrays
+    return Envelope(b"".join((*pieces, body[done:])), tuple(arrays))
 
 
-def _restored(skeleton: bytes, arrays: list[bytes]) -> ForecastEnvelope | None:
-    """The envelope with its arrays back; None where a mark is not the value of a target or a covariate."""
-    if skeleton.count(_MARK) != len(arrays):
-        return None
+def _is_sound(cut: Envelope) -> bool:
+    """Whether the marks are the only ones of their kind and stand where values do."""
     try:
-        envelope = _parsed(skeleton, Format.JSON)
+        str(cut.content, "utf-8")
+        msgspec.json.decode(cut.content, type=Raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    used = 0
-
-    def back(raw: Raw) -> Raw:
-        nonlocal used
-        mark = bytes(raw)
-        if not mark.startswith(_MARK):
-            return raw
-        used += 1
-        return Raw(arrays[int(mark[len(_MARK) : -1])])
-
-    def covariates(sent: Mapping[str, Raw] | None) -> dict[str, Raw] | None:
-        return None if sent is None else {name: back(raw) for name, raw in sent.items()}
-
-    inputs: list[SeriesEnvelope] = [
-        msgspec.structs.replace(
-            sent,
-            target=back(sent.target),
-            past_covariates=covariates(sent.past_covariates),
-            future_covariates=covariates(sent.future_covariates),
-        )
-        for sent in envelope.inputs
-    ]
-    return msgspec.structs.replace(envelope, inputs=inputs) if used == len(arrays) else None
+        return False
+    return cut.content.count(_SIGN) == len(cut.arrays)

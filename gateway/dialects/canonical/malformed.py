@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from gateway.dialects.base import Steps
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.walk import shown
@@ -11,20 +13,21 @@ from gateway.errors import Code, Fault, GatewayError, Place
 
 _AT_BYTE = re.compile(r"(?:.*malformed: )?(.*) \(byte (\d+)\)$")
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)\b")
-# Strings (to the end of what is looked at where they are not closed) and the signs of structure.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{},:]', re.DOTALL)
-_TOKENS_A_STEP = 4096
+# Strings (to the end of what is looked at where they are not closed), runs of rows, runs of numbers, and brackets.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(?:\[[^][{}"]*\]\s*,\s*)+|(?:,[-+.\w\s]*)+|[][{}]', re.DOTALL)
+_TOKENS_A_STEP = 256
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 TOO_DEEP = GatewayError(Code.MALFORMED, "The body is nested too deeply to be read.")
 
 
 def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
-    """The error to answer for a body whose decode ended in `failure`."""
+    """The error to answer for a body of which some part could not be decoded."""
     name = "JSON" if form is Format.JSON else "msgpack"
     if not body:
         return GatewayError(Code.MALFORMED, f"The body is empty (byte 0); send a {name} object.")
-    offset, what = _where(body, form, failure)
+    yield  # what failed was as long a step as the next
+    offset, what = _where(body, form, _of_all(body, form) or failure)
     if form is Format.MSGPACK:
         return GatewayError(Code.MALFORMED, f"The body is not msgpack: {what} at byte {offset}.")
     hint = ""
@@ -39,6 +42,19 @@ def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
     sentence = f"The body is not JSON: {what} at byte {offset}{f', {path}' if path else ''}.{hint}"
     return GatewayError(Code.MALFORMED, sentence, faults=(Fault(place, f"Not JSON: {what} (byte {offset}).{hint}"),))
+
+
+def _of_all(body: bytes, form: Format) -> Exception | None:
+    """The failure of the body as a whole, whose offset counts from its start."""
+    try:
+        if form is Format.MSGPACK:
+            msgspec.msgpack.decode(body)
+        else:
+            str(body, "utf-8")
+            msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        return failure
+    return None
 
 
 def _where(body: bytes, form: Format, failure: Exception) -> tuple[int, str]:
@@ -57,18 +73,20 @@ def place_at(body: bytes, offset: int) -> Steps[Place]:
     """The place of the value that `offset` lies in, by the brackets, keys and commas before it."""
     stack: list[str | int | None] = []  # index in an array; key in an object, None before the key
     for count, token in enumerate(_TOKEN.finditer(body, 0, offset)):
-        sign = token[0][:1]
-        if sign == b"[":
+        text = token[0]
+        if text == b"[":
             stack.append(0)
-        elif sign == b"{":
+        elif text == b"{":
             stack.append(None)
-        elif sign in (b"]", b"}"):
+        elif text in (b"]", b"}"):
             del stack[-1:]
-        elif sign == b"," and stack:
+        elif text.startswith(b'"'):
+            if stack and stack[-1] is None and text[1:].endswith(b'"'):
+                stack[-1] = shown(text[1:-1].decode("utf-8", "replace"))
+        elif stack:
             top = stack[-1]
-            stack[-1] = top + 1 if isinstance(top, int) else None
-        elif sign == b'"' and stack and stack[-1] is None and token[0][1:].endswith(b'"'):
-            stack[-1] = shown(token[0][1:-1].decode("utf-8", "replace"))
+            members = text.count(b"]") or text.count(b",")
+            stack[-1] = top + members if isinstance(top, int) else None
         if count % _TOKENS_A_STEP == 0:
             yield
     return tuple(p for p in stack if p is not None)

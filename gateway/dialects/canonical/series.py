@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Raw
 
 from gateway.dialects.canonical import arrays, metadata, walk
+from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.metadata import Echo
 from gateway.dialects.canonical.types import SeriesEnvelope
@@ -21,15 +22,18 @@ _UNREAD = np.empty((0, 0))  # stands for a target with faults of its own
 Covariates = dict[str, CovariateValues]
 
 
-def read(sent: SeriesEnvelope, wire: Wire, horizon: int | None, place: Place) -> tuple[SeriesInput, list[Fault]]:
-    """The series, to be used where there are no faults. `horizon` None: unknown for a fault of its own.
+def read(
+    sent: SeriesEnvelope, body: Envelope, wire: Wire, horizon: int | None, place: Place
+) -> tuple[SeriesInput, list[Fault]]:
+    """A series of `body`, to be used where there are no faults. `horizon` None: unknown for a fault of its own.
 
     Raises msgspec.DecodeError where an array is not well formed.
     """
     faults: list[Fault] = []
-    target = _target(sent.target, wire.asked, (*place, "target"), faults)
-    past = _covariates(sent.past_covariates, wire.asked, (*place, "past_covariates"), faults)
-    future = _covariates(sent.future_covariates, wire.asked, (*place, "future_covariates"), faults)
+    form = wire.asked
+    target = _target(body.whole(sent.target), form, (*place, "target"), faults)
+    past = _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
+    future = _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
     found = SeriesInput(
         target=target,
         start=sent.start,
@@ -37,7 +41,7 @@ def read(sent: SeriesEnvelope, wire: Wire, horizon: int | None, place: Place) ->
         future_covariates=future,
         static_covariates=sent.static_covariates or {},
         channels=sent.channels,
-        metadata=echo(sent.metadata, wire, place, faults, sent.item_id),
+        metadata=echo(body.whole(sent.metadata), wire, place, faults, sent.item_id),
     )
     faults += islice(_relations(found, horizon, place), MAX_FAULTS)
     return found, faults
@@ -71,11 +75,14 @@ def _target(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Array:
         return _UNREAD
 
 
-def _covariates(sent: Mapping[str, Raw] | None, form: Format, place: Place, faults: list[Fault]) -> Covariates:
+def _covariates(
+    sent: Mapping[str, Raw] | None, body: Envelope, form: Format, place: Place, faults: list[Fault]
+) -> Covariates:
     read: Covariates = {}
-    for name, raw in (sent or {}).items():
+    for name, part in (sent or {}).items():
         if len(faults) >= MAX_FAULTS:
             break
+        raw = body.whole(part)
         try:
             read[name] = arrays.values(raw, form)
         except msgspec.ValidationError as exc:

@@ -21,6 +21,7 @@ MAX_SAMPLES = 1000
 Target = TypeVar("Target")  # [time][channel] of number or null
 Values = TypeVar("Values")  # one covariate over time
 Input = TypeVar("Input")  # one series
+Controls = TypeVar("Controls")  # parameters
 Output = TypeVar("Output")  # the forecast of one series
 
 # Within 64 bits, so that no number of a body outgrows an array's shape or a sentence.
@@ -188,22 +189,22 @@ class ParametersBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     horizon: Annotated[Count, _alias("prediction_length")] | None = None
 
 
-class Request(msgspec.Struct, Generic[Input], frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Request(msgspec.Struct, Generic[Input, Controls], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A forecast to make: which model, of which series, under which parameters."""
 
     model: Annotated[Name, Meta(description="Catalog id or alias.", examples=["amazon/chronos-bolt-small"])]
     inputs: Annotated[list[Input], Meta(min_length=1, description="The series, each forecast on its own.")]
-    parameters: Annotated[ParametersBody, Meta(extra_json_schema={"required": ["prediction_length"]})]
+    parameters: Annotated[Controls, Meta(extra_json_schema={"required": ["prediction_length"]})]
 
 
-class ForecastRequestBody(Request[SeriesBody], frozen=True, kw_only=True):
+class ForecastRequestBody(Request[SeriesBody, ParametersBody], frozen=True, kw_only=True):
     """A forecast to make: which model, of which series, under which parameters."""
 
     metadata: Annotated[dict[str, Any], Meta(description="Opaque; echoed verbatim.")] | None = None
 
 
-class ForecastEnvelope(Request[SeriesEnvelope], frozen=True, kw_only=True):
-    """A request whose arrays are not read yet."""
+class ForecastEnvelope(Request[SeriesEnvelope, Raw], frozen=True, kw_only=True):
+    """A request whose arrays and parameters are not read yet."""
 
     metadata: Raw = ABSENT
 

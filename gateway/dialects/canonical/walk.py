@@ -27,9 +27,13 @@ _PLACE = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
 
 
 def untyped(raw: Raw | bytes, form: Format) -> object:
-    """Well-formed `raw` as plain Python values; JSON numbers beyond float64 become infinities, to be found."""
+    """`raw` as plain Python values; JSON numbers beyond float64 become infinities, to be found.
+
+    Raises msgspec.DecodeError where `raw` is not well formed.
+    """
     if form is Format.MSGPACK:
         return msgspec.msgpack.decode(raw)
+    msgspec.json.decode(raw, type=Raw)  # the standard library takes NaN for JSON
     return json.loads(bytes(raw), parse_int=lambda t: int(t) if len(t) < _LONGEST_DIGITS else float(t))
 
 
