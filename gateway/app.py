@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -201,7 +202,7 @@ def serve(resolved: Resolved) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(server.shutdown_grace_s),
+        timeout_graceful_shutdown=math.ceil(server.shutdown_grace_s),
     )
     _announce(server, listener)
     # What is there now stays: without it, every collection that a large body sets off would walk all modules (80 ms).
