@@ -32,7 +32,9 @@ Name = Annotated[str, Meta(min_length=1)]
 Matrix = list[list[float]]
 Row = Annotated[list[float | None], Meta(min_length=1)]
 Rows = Annotated[list[Row], Meta(min_length=1)]
-Echoed = Annotated[Raw, Meta(description="The metadata sent, verbatim.", extra_json_schema={"type": "object"})]
+Echoed = Annotated[
+    Raw, Meta(description="The metadata sent, verbatim.", extra_json_schema={"type": ["object", "null"]})
+]
 
 
 def _alias(name: str) -> Meta:
