@@ -36,7 +36,7 @@ def forecast(call: Call) -> Steps[ForecastRequest]:
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise (yield from malformed.error(call.body, wire.asked, failure)) from None
     except RecursionError:
-        raise malformed.TOO_DEEP from None
+        raise malformed.too_deep() from None
 
 
 def typed(body: Envelope, wire: Wire) -> Steps[ForecastRequest]:

@@ -22,6 +22,7 @@ from gateway.errors import MAX_FAULTS, Fault, GatewayError, Place
 Value = TypeVar("Value")
 Fields = dict[Any, Raw]  # msgpack has keys of every kind
 
+_UNCUT = Envelope(b"")  # of parts that are whole already
 _NONE = (b"", b"null", b"\xc0")
 
 
@@ -115,7 +116,7 @@ def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> list[Fau
         mistyped = walk.found(walked, failure, place)
         sound = {"target": Raw(form.encode([])), **_sound(fields, _SERIES, mistyped, place)}
         sent = form.decode(form.encode(sound), SeriesEnvelope)
-    _, more = series.read(sent, Envelope(b""), wire, horizon, place)
+    _, more = series.read(sent, _UNCUT, wire, horizon, place)
     return mistyped + _further(more, mistyped)
 
 

@@ -18,7 +18,10 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(?:\[[^][{}"]*\]\s*,\s
 _TOKENS_A_STEP = 256
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
-TOO_DEEP = GatewayError(Code.MALFORMED, "The body is nested too deeply to be read.")
+
+def too_deep() -> GatewayError:
+    """The error to answer for a body on whose nesting the parser gave up."""
+    return GatewayError(Code.MALFORMED, "The body is nested too deeply to be read.")
 
 
 def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:

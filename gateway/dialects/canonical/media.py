@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ class Format(Enum):
         decode = msgspec.json.decode if self is Format.JSON else msgspec.msgpack.decode
         return decode(raw, type=kind)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         return (msgspec.json.encode if self is Format.JSON else msgspec.msgpack.encode)(value)
 
 
