@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from gateway.errors import Code
 
+MAX_SERIES = 10_000  # of one call: each costs the gateway some kilobytes whatever its length
+
 Array = npt.NDArray[np.float64]
 Metadata = object  # opaque: echoed, never read; only the dialect that made it knows its form
 CovariateValues = Array | tuple[str | None, ...]  # numbers (NaN: missing), or categories

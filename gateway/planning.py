@@ -17,6 +17,7 @@ from adapters.base import Sampling, Series
 from catalog import ModelCard
 from gateway import timeline
 from gateway.domain import (
+    MAX_SERIES,
     NOTICES,
     Array,
     CovariateValues,
@@ -30,7 +31,6 @@ from gateway.domain import (
 )
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 
-MAX_SERIES = 10_000  # of one call: each costs the gateway some kilobytes whatever its length
 MAX_NUMBERS = 10_000_000  # of one answer: 150 MB of JSON
 DEFAULT_PATHS = 100  # sample paths that quantiles are read from where the caller names no number
 SEED_BITS = 53  # a seed that was drawn can be sent back as a JSON number and read by JavaScript

@@ -226,3 +226,11 @@ def test_nothing_above_was_a_bug(gateway: Gateway) -> None:
 def test_good_bodies_pass_in_every_disguise(connection: http.client.HTTPConnection) -> None:
     for encoding, body in (("identity", GOOD), ("gzip", gzip.compress(GOOD)), ("zstd", zstandard.compress(GOOD))):
         assert post(connection, body, {"content-encoding": encoding})[0] == 200
+
+
+def test_a_body_of_countless_tiny_series_is_refused_before_they_are_made(
+    connection: http.client.HTTPConnection,
+) -> None:
+    series = b'{"target":[[1]]}'
+    status, answer = post(connection, GOOD.replace(b'{"target":[[1],[2]]}', b",".join([series] * 1_000_000)))
+    assert (status, answer["detail"][0]["loc"]) == (422, ["body", "inputs"])  # type: ignore[index]

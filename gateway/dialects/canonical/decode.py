@@ -15,18 +15,25 @@ from gateway.dialects.canonical import diagnose, envelope, malformed, media, par
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.types import ForecastEnvelope, ParametersBody
-from gateway.domain import ForecastRequest, SeriesInput
-from gateway.errors import MAX_FAULTS, GatewayError
+from gateway.domain import MAX_SERIES, ForecastRequest, SeriesInput
+from gateway.errors import MAX_FAULTS, Fault, GatewayError
 
 _DECODERS: Mapping[Format, Callable[[bytes], ForecastEnvelope]] = {
     Format.JSON: msgspec.json.Decoder(ForecastEnvelope).decode,
     Format.MSGPACK: msgspec.msgpack.Decoder(ForecastEnvelope).decode,
 }
 
+# The key that every series has. Counting it is quick and no exact number of series (metadata may hold it too); 64 MB of
+# tiny series would take gigabytes before they could be counted.
+_TARGET: Mapping[Format, bytes] = {Format.JSON: b'"target"', Format.MSGPACK: b"\xa6target"}
+
 
 def forecast(call: Call) -> Steps[ForecastRequest]:
     """The request of a call, free of every fault that can be seen without the model's card."""
     wire = media.negotiate(call)
+    if call.body.count(_TARGET[wire.asked]) > 4 * MAX_SERIES:
+        msg = f"More than the {MAX_SERIES} series that one call takes: split them"
+        raise GatewayError.invalid(Fault(("inputs",), msg))
     try:
         body = yield from envelope.of(call.body, wire.asked)
         try:
