@@ -8,8 +8,8 @@ The rules of a cut, in this order:
 1. The item that stands first is taken, whatever its size.
 2. Items that an earlier cut passed over are due. They are taken in order; if the budget does not hold them all, the
    cut is made.
-3. The next oldest item is taken, and the budget is filled with riders: items of the groups that are already in the
-   cut, the cheapest to add. And so on, until an item does not fit.
+3. The budget is filled with riders: items of the groups that are already in the cut, the cheapest to add. Then the
+   next oldest item is taken, and its riders, and so on until one does not fit.
 
 An item is passed over when a cut leaves it behind and takes one that stands later in the order. Rule 1 passes nobody
 over, rule 2 takes due items in order only, and rule 3 begins when no due item is left: so no item is passed over in
@@ -162,14 +162,12 @@ class BatchQueue:
 
     def _fill(self, draft: _Draft, walk: _Walk) -> None:
         """Rule 3."""
-        filled: set[BatchKey] = set()
-        for found in walk.in_turn(self._requests.values(), _Request.first):
-            fits = self._take(*found, draft, walk)
-            for key in draft.keys() - filled:
-                self._take_riders(key, draft, walk)
-                filled.add(key)
-            if not fits:
+        for key in draft.keys:
+            self._take_riders(key, draft, walk)
+        for request, oldest in walk.in_turn(self._requests.values(), _Request.first):
+            if not self._take(request, oldest, draft, walk):
                 return
+            self._take_riders(oldest.key, draft, walk)
 
     def _take_riders(self, key: BatchKey, draft: _Draft, walk: _Walk) -> None:
         holders = sorted(self._holders.get(key, {}).values(), key=lambda r: r.place)
@@ -341,8 +339,9 @@ class _Draft:
         self._used = total
         return True
 
-    def keys(self) -> set[BatchKey]:
-        return set(self._groups)
+    @property
+    def keys(self) -> list[BatchKey]:
+        return list(self._groups)
 
     def groups(self) -> tuple[Group, ...]:
         return tuple(Group(key=key, items=tuple(g.items)) for key, g in self._groups.items())

@@ -121,6 +121,8 @@ class Crew:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(w.process.close() for w in self.workers if w.process is not None))
+        for worker in self.workers:
+            worker.process = None
 
     # -- models ---
 

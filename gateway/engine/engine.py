@@ -128,12 +128,6 @@ class Engine:
         """The model, horizon class and length bucket that `series` would run in."""
         return str(item_of(card, series).key)
 
-    @property
-    def ready(self) -> bool:
-        """Whether the default model has answered a forecast; without one, always."""
-        default = self._default()
-        return default is None or self.models.status(default).state == "ready"
-
     def snapshot(self) -> EngineSnapshot:
         """What the engine does now."""
         waiting = [b.waiting for b in self._batchers.values()]
