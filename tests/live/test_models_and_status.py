@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
-from tests.serving import Gateway
+from tests.serving import Gateway, serving
 
 NAIVE = "forecast-gateway/seasonal-naive"
 BOLT = "amazon/chronos-bolt-small"
@@ -84,3 +86,17 @@ def test_probes_answer(gateway: Gateway, client: httpx.Client) -> None:
     assert status["memory"]["gateway_bytes"] > 0
     assert {m["id"] for m in status["models"]} >= {NAIVE, BOLT}
     assert len(status["engine"]["workers"]) >= 1
+
+
+def test_a_gateway_whose_default_model_is_not_here_lives_and_says_what_is_missing(tmp_path: Path) -> None:
+    model = "amazon/chronos-bolt-base"
+    config = {"engine": {"default_model": model, "weights_dir": str(tmp_path), "workers": 1}}
+    with serving(tmp_path / "gateway", config=config, ready=False) as waiting, waiting.client() as caller:
+        assert caller.get("/livez").status_code == 200
+        not_ready = caller.get("/readyz")
+        assert (not_ready.status_code, not_ready.json()["code"]) == (503, "UNAVAILABLE")
+        assert int(not_ready.headers["retry-after"]) >= 1
+        assert caller.get("/healthz").json()["ready"] is False
+        assert model in caller.get("/api/system/status").json()["reason"]
+        assert caller.post(f"/api/models/{NAIVE}/load").json()["status"] == "ready"
+        assert caller.get("/readyz").status_code == 503
