@@ -20,19 +20,23 @@ from catalog.card import ModelCard
 
 
 class SeasonalNaive:
-    """Repeats the last observed value of each phase of the season."""
+    """Repeats the last observed value of each phase of the season, among the last `max_context` steps."""
+
+    def __init__(self, max_context: int) -> None:
+        self._max_context = max_context
 
     @classmethod
     def load(cls, card: ModelCard, folders: Mapping[str, Path], device: Device) -> Self:
         """Nothing to read."""
-        return cls()
+        return cls(card.max_context)
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`, one channel by itself."""
         series = batch.series
-        rows = channel_rows(series)
+        rows = [row[-self._max_context :] for row in channel_rows(series)]
         horizons = [one.horizon for one in series for _ in one.target]
-        seasons = [usable_season(row, one.season) for one in series for row in one.target]
+        wanted = [one.season for one in series for _ in one.target]
+        seasons = [usable_season(row, season) for row, season in zip(rows, wanted, strict=True)]
         longest = max(horizons, default=0)
         means, deviations = np.empty((2, len(rows), longest))
         for (season, horizon), chosen in _alike(seasons, horizons).items():
@@ -62,7 +66,7 @@ def repeat_season(rows: Sequence[Array], season: int, horizon: int) -> tuple[Arr
     """Mean and standard deviation, both (rows, horizon), of rows (time,) that share one season.
 
     A gap takes the value one season before, and the uncertainty of one season more. A row without two values to
-    compare has deviation 0.
+    compare has deviation 0; one without any observation is NaN.
     """
     cycles = -(-max(len(row) for row in rows) // season)
     values = left_padded(rows, cycles * season).reshape(len(rows), cycles, season)
@@ -94,7 +98,8 @@ def _deviation(values: Array, last: np.ndarray[tuple[int, ...], np.dtype[np.int6
 
 
 def _latest(rows: Sequence[Array]) -> Array:
-    return np.array([row[~np.isnan(row)][-1] for row in rows])
+    observed = [row[~np.isnan(row)] for row in rows]
+    return np.array([row[-1] if len(row) else np.nan for row in observed])
 
 
 def _alike(seasons: Sequence[int], horizons: Sequence[int]) -> dict[tuple[int, int], list[int]]:

@@ -9,7 +9,7 @@ import msgspec
 from catalog.card import ModelCard
 from tests.checkpoints import Sample
 
-CONTEXT, HORIZON = 48, 32
+CONTEXT, HORIZON = 28, 32
 
 
 def build(card: ModelCard, folder: Path) -> Sample:

@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 
 def forecast(*series: Series) -> tuple[SeriesForecast, ...]:
-    results = SeasonalNaive().predict(Batch(series)).series
+    results = SeasonalNaive(max_context=4096).predict(Batch(series)).series
     assert all(isinstance(one, SeriesForecast) for one in results)
     return results  # type: ignore[return-value]
 

@@ -23,14 +23,14 @@ every_model = pytest.mark.parametrize("model", FAMILY, ids=lambda model: model._
 
 def forecast(model: type[Statistical], values: Array, horizon: int = 8, season: int = 1) -> SeriesForecast:
     series = Series(target=np.atleast_2d(values).astype(np.float64), horizon=horizon, season=season, levels=LEVELS)
-    result = model().predict(Batch((series,))).series[0]
+    result = model(max_context=4096).predict(Batch((series,))).series[0]
     assert isinstance(result, SeriesForecast)
     return result
 
 
 def naive(values: Array, horizon: int = 8, season: int = 1) -> SeriesForecast:
     series = Series(target=np.atleast_2d(values), horizon=horizon, season=season, levels=LEVELS)
-    result = SeasonalNaive().predict(Batch((series,))).series[0]
+    result = SeasonalNaive(max_context=4096).predict(Batch((series,))).series[0]
     assert isinstance(result, SeriesForecast)
     return result
 
@@ -41,7 +41,7 @@ def naive(values: Array, horizon: int = 8, season: int = 1) -> SeriesForecast:
         (AutoETS, library.AutoETS(season_length=12)),
         (AutoTheta, library.AutoTheta(season_length=12)),
         (DynamicTheta, library.DynamicOptimizedTheta(season_length=12)),
-        (AutoARIMA, library.AutoARIMA(season_length=12, approximation=True, max_P=1, max_Q=1)),
+        (AutoARIMA, library.AutoARIMA(season_length=12, approximation=True, nmodels=12, max_P=1, max_Q=1)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -72,7 +72,7 @@ def test_intervals_hold_about_what_they_promise(model: type[Statistical], count:
     values = 100 + level + rng.normal(size=level.shape)
     batch = Batch(tuple(Series(target=v[None, :100], horizon=8, levels=(0.1, 0.9)) for v in values))
 
-    results = model().predict(batch).series
+    results = model(max_context=4096).predict(batch).series
 
     inside = []
     for result, actual in zip(results, values[:, 100:], strict=True):
@@ -177,7 +177,7 @@ def test_a_series_that_cannot_be_read_fails_alone() -> None:
     good = Series(target=np.array([[1.0, 2, 3]]), horizon=2)
     poison = Series(target=np.empty((1, 0)), horizon=2)
 
-    results = AutoTheta().predict(Batch((good, poison, good))).series
+    results = AutoTheta(max_context=4096).predict(Batch((good, poison, good))).series
 
     assert [type(r) for r in results] == [SeriesForecast, SeriesFailure, SeriesForecast]
 
