@@ -39,7 +39,7 @@ from gateway.http.health import Probes, Readiness
 from gateway.http.metrics import Metrics
 from gateway.http.middleware import ExchangeMiddleware
 from gateway.http.models import Models
-from gateway.http.protocol import BoundedHeadProtocol
+from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
 from gateway.logs import configure_logging
 from gateway.service import ForecastService
@@ -195,7 +195,7 @@ def serve(resolved: Resolved) -> None:
     listener = _listen(server.host, server.port)
     config = uvicorn.Config(
         create_app(resolved),
-        http=BoundedHeadProtocol,
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

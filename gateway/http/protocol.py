@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with a bound on the head of a request: its size, and the time it may take to arrive.
+"""uvicorn's HTTP protocol with bounds on what a connection may hold without getting on.
 
-uvicorn bounds neither, so that a client could hold connections by sending one header byte a minute. Bodies are bounded
-elsewhere, by the request's deadline and the body limit.
+uvicorn bounds neither the head of a request nor how long an answer waits to be read, so that a client could hold
+connections by sending one header byte a minute, or memory by not reading. Bodies of requests are bounded elsewhere, by
+the request's deadline and the body limit.
 """
 
 from __future__ import annotations
@@ -10,32 +11,39 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_TIMEOUT_S = 20.0
-HEAD_BYTES = 64 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class BoundedHeadProtocol(HttpToolsProtocol):
-    """Closes connections whose request head is too slow or too large."""
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes connections whose request head is too slow or too large, or whose answer nobody reads."""
 
-    _head_bytes = 0  # of the head that is arriving; None of it once it is whole
+    head_timeout_s = 20.0
+    head_bytes = 64 * 1024
+    unread_timeout_s = 60.0  # without one byte of an answer being taken
+
+    _arrived = 0  # bytes since the head began
     _head_timer: asyncio.TimerHandle | None = None
+    _unread = 0  # bytes of an answer that wait to be taken
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_arrived()
+        self._head_is_there()
+        self._reader_is_there()
         super().connection_lost(exc)
+
+    # -- the head of a request ---
 
     def data_received(self, data: bytes) -> None:
         if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES + len(data):
+            if self._arrived > self.head_bytes:
                 self.transport.write(TOO_LARGE)
                 self.transport.close()
                 return
+            self._arrived += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -44,14 +52,39 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._head_arrived()
+        self._head_is_there()
         super().on_headers_complete()
 
     def _expect_head(self) -> None:
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._arrived = 0
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.close)
 
-    def _head_arrived(self) -> None:
+    def _head_is_there(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    # -- the answer ---
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        self._reader_is_there()
+        super().resume_writing()
+
+    def _watch_reader(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(self.unread_timeout_s, self._check_reader)
+
+    def _reader_is_there(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _check_reader(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._watch_reader()  # slow, and getting on
+        else:
+            self.transport.abort()
