@@ -1,4 +1,4 @@
-"""One gateway for all tests that want a live one: real processes, a real port, small checkpoints under the seed's ids."""
+"""One gateway for all tests that want a live one: real processes, a real port, small checkpoints of the seed's models."""
 
 from __future__ import annotations
 
