@@ -1,4 +1,4 @@
-"""One gateway for all tests that want a live one: real processes, a real port, small checkpoints of the seed's models."""
+"""One live gateway for all tests: real processes, a real port, small checkpoints of the seed's models."""
 
 from __future__ import annotations
 
