@@ -7,6 +7,7 @@ first, so that they never cross.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Literal
@@ -23,7 +24,7 @@ MEDIAN = 0.5
 
 
 def at_levels(values: Array, trained: Sequence[float], asked: Sequence[float], tails: Tails) -> Array:
-    """Quantiles at the levels `asked` from those at the levels `trained`, both ascending.
+    """Quantiles at the levels `asked` from those at the levels `trained`, which ascend.
 
     `values` (trained levels, ...) -> (asked levels, ...). A trained level that is asked for keeps its sorted
     value bit by bit. Beyond the trained levels "normal" continues with normal tails from the nearest trained
@@ -31,18 +32,17 @@ def at_levels(values: Array, trained: Sequence[float], asked: Sequence[float], t
     model has to compute such levels itself. A cell that is NaN at one trained level is NaN at all.
     """
     ordered = _ascending(values)
-    levels = np.asarray(trained, dtype=np.float64)
     out = np.empty((len(asked), *ordered.shape[1:]), dtype=np.float64)
     for i, level in enumerate(asked):
-        nearest = int(np.abs(levels - level).argmin())
-        if abs(levels[nearest] - level) < SAME_LEVEL:
+        nearest = min(range(len(trained)), key=lambda place: abs(trained[place] - level))
+        if abs(trained[nearest] - level) < SAME_LEVEL:
             out[i] = ordered[nearest]
-        elif levels[0] < level < levels[-1]:
-            out[i] = _between(ordered, levels, level)
+        elif trained[0] < level < trained[-1]:
+            out[i] = _between(ordered, trained, level)
         elif tails == "normal":
-            out[i] = _normal_tail(ordered, levels, level, nearest)
+            out[i] = _normal_tail(ordered, trained, level, nearest)
         else:
-            raise ValueError(f"level {level:g} is outside the trained levels {levels[0]:g} to {levels[-1]:g}")
+            raise ValueError(f"level {level:g} is outside the trained levels {trained[0]:g} to {trained[-1]:g}")
     return out
 
 
@@ -68,12 +68,16 @@ def forecast_of(
     the family has one, else the median.
     """
     values = values[:, : series.horizon]
-    point = median(values, trained) if mean is None else np.array(mean[: series.horizon], dtype=np.float64)
-    return SeriesForecast(point=point, quantiles=at_levels(values, trained, series.levels, tails))
+    if mean is not None:
+        point = np.array(mean[: series.horizon], dtype=np.float64)
+        return SeriesForecast(point=point, quantiles=at_levels(values, trained, series.levels, tails))
+    found = at_levels(values, trained, (MEDIAN, *series.levels), tails)
+    return SeriesForecast(point=found[0], quantiles=found[1:])
 
 
 def _ascending(values: Array) -> Array:
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)
+    ordered = np.array(values, dtype=np.float64)
+    ordered.sort(axis=0)
     # NaN sorts last, which would move every other value to a wrong level: such a cell is no forecast at all.
     broken = np.isnan(ordered[-1])
     if broken.any():
@@ -81,22 +85,22 @@ def _ascending(values: Array) -> Array:
     return ordered
 
 
-def _between(ordered: Array, levels: Array, level: float) -> Array:
-    above = int(np.searchsorted(levels, level))
+def _between(ordered: Array, trained: Sequence[float], level: float) -> Array:
+    above = bisect(trained, level)
     low, high = ordered[above - 1], ordered[above]
-    share = (level - levels[above - 1]) / (levels[above] - levels[above - 1])
+    share = (level - trained[above - 1]) / (trained[above] - trained[above - 1])
     # Rounding may step over `high` in its last place, and a neighbouring level may be exactly there.
     between: Array = np.clip(low + share * (high - low), low, high)
     return between
 
 
-def _normal_tail(ordered: Array, levels: Array, level: float, nearest: int) -> Array:
-    if abs(levels[nearest] - MEDIAN) < SAME_LEVEL:
+def _normal_tail(ordered: Array, trained: Sequence[float], level: float, nearest: int) -> Array:
+    if abs(trained[nearest] - MEDIAN) < SAME_LEVEL:
         raise ValueError("normal tails need a trained level on the side of the level asked for")
-    centre = at_levels(ordered, levels.tolist(), (MEDIAN,), "refuse")[0]
+    centre = median(ordered, trained)
     normal = NormalDist()
-    ratio = normal.inv_cdf(level) / normal.inv_cdf(float(levels[nearest]))
+    ratio = normal.inv_cdf(level) / normal.inv_cdf(trained[nearest])
     edge = ordered[nearest]
     tail = centre + (edge - centre) * ratio
-    beyond: Array = np.minimum(tail, edge) if level < levels[nearest] else np.maximum(tail, edge)
+    beyond: Array = np.minimum(tail, edge) if level < trained[nearest] else np.maximum(tail, edge)
     return beyond
