@@ -196,6 +196,8 @@ class Batcher:
     def idle(self) -> None:
         """Give every idle worker a cut."""
         self._called = False
+        if not len(self._queue) and not self._suspects:
+            return
         for worker in self._crew.idle():
             groups = self._cut()
             if not groups:

@@ -66,7 +66,6 @@ class Worker:
     models: dict[str, int] = field(default_factory=dict)  # held: bytes
     loads: dict[str, None] = field(default_factory=dict)  # asked for and not answered, in order
     tasks: int = 0  # given and not answered
-    rss_bytes: int = 0
     restarts: int = 0
     failed_starts: int = 0
     loss: Loss | None = None  # why it was killed
@@ -229,9 +228,9 @@ class Crew:
 
     def _mourn(self, worker: Worker) -> None:
         """Take note that a worker is gone."""
-        started, busy, pending = worker.begun, worker.tasks > 0, list(worker.loads)
+        started, busy, pending = worker.begun or worker.loss is not None, worker.tasks > 0, list(worker.loads)
         models = list(worker.models)
-        worker.process, worker.begun, worker.tasks, worker.rss_bytes = None, False, 0, 0
+        worker.process, worker.begun, worker.tasks = None, False, 0
         worker.models, worker.loads = {}, {}
         worker.restarts += 1
         worker.failed_starts = 0 if started else worker.failed_starts + 1
@@ -250,7 +249,6 @@ class Crew:
         match message:
             case Done():
                 worker.tasks -= 1
-                worker.rss_bytes = message.rss_bytes
                 self._call().done(worker, message)
             case Begun():
                 worker.begun = True

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from adapters.base import Series
 from catalog import Catalog, ModelCard
+from gateway.engine import machine
 from gateway.engine.batcher import Batcher, Observer, Outcome, deadline_exceeded
 from gateway.engine.batching import item_of
 from gateway.engine.crew import Crew, Pool, WorkerState
@@ -149,7 +153,7 @@ class Engine:
                     pid=worker.process.pid if worker.process else None,
                     state=worker.state,
                     models=tuple(worker.models),
-                    rss_bytes=worker.rss_bytes,
+                    rss_bytes=machine.rss_bytes(worker.process.pid) if worker.process else 0,
                     restarts=worker.restarts,
                 )
 
@@ -167,7 +171,7 @@ class Engine:
                 log.error("preload names %r, which is in no card", name)
                 continue
             try:
-                await asyncio.to_thread(fetch, card, self._settings, log.info)
+                await _in_background(partial(fetch, card, self._settings, log.info))
             except GatewayError as exc:
                 log.error("preload: %s", exc.sentence)
             else:
@@ -178,6 +182,21 @@ class Engine:
             await self.models.load(card)
         except GatewayError as exc:
             log.error("%s", exc.sentence)
+
+
+async def _in_background(work: Callable[[], object]) -> None:
+    """Wait for `work` in a thread that does not keep the process from ending; raises what it raises."""
+    loop = asyncio.get_running_loop()
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except Exception as exc:
+            done.set_exception(exc)
+
+    threading.Thread(target=run, daemon=True).start()
+    await asyncio.wrap_future(done, loop=loop)
 
 
 def _stopping() -> GatewayError:

@@ -93,7 +93,6 @@ class Done(Message, frozen=True, kw_only=True):
     task: int
     results: tuple[SeriesForecast | str, ...]
     compute_s: float
-    rss_bytes: int
 
 
 ToWorker = Begin | Load | Unload | Run | Skip

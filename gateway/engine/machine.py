@@ -34,6 +34,12 @@ def gpus(root: Path = GPUS) -> int:
     return len([d for d in visible.split(",") if d.strip() and not d.strip().startswith("-")])
 
 
+def rss_bytes(pid: int) -> int:
+    """Memory of a process that is not on disk; 0 where the system does not tell."""
+    pages = _read(Path(f"/proc/{pid}/statm")).split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -259,7 +259,7 @@ class Models:
         if located.bytes:
             self._bytes_per_s = (self._bytes_per_s + located.bytes / entry.expected_s) / 2
         self._loaded(card.id, report.seconds)
-        await self._make_room(entry, 0)
+        self._trim(entry)
 
     def _fail(self, entry: _Entry, reason: str) -> GatewayError:
         """Note a failed load, so that the next try comes after a pause."""
@@ -280,23 +280,28 @@ class Models:
 
     async def _make_room(self, entry: _Entry, needed: int) -> None:
         """Evict what must go for `needed` bytes more, and book them for `entry`."""
+        if not needed:
+            return
         async with self._room:
             while (chosen := victims(self._residents(entry), needed, self._budget, _now())) is None:
                 leaving = [e.task for e in self._entries.values() if e.leaving and e.task is not None]
                 if not leaving:
-                    break
+                    raise GatewayError(
+                        Code.UNAVAILABLE,
+                        f"{entry.card.id} needs about {needed >> 20} MB, more than the memory budget of "
+                        f"{self._budget >> 20} MB has beside what is pinned (setting memory_budget_mb).",
+                    )
                 await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
-            if chosen is None and needed:
-                raise GatewayError(
-                    Code.UNAVAILABLE,
-                    f"{entry.card.id} needs about {needed >> 20} MB, more than the memory budget of "
-                    f"{self._budget >> 20} MB has beside what is pinned (setting memory_budget_mb).",
-                )
-            for model in chosen or ():
+            for model in chosen:
                 log.info("evicting %s for %s", model, entry.card.id)
                 await self.unload(self._entries[model].card)
-            if needed:
-                entry.memory_bytes = needed
+            entry.memory_bytes = needed
+
+    def _trim(self, entry: _Entry) -> None:
+        """Evict others, when they are free, if `entry` turned out larger than its weights."""
+        for model in victims(self._residents(entry), 0, self._budget, _now()) or ():
+            log.info("evicting %s after %s", model, entry.card.id)
+            self._start(self._entries[model], self._unload(self._entries[model]))
 
     def _residents(self, wanted: _Entry) -> list[Resident]:
         return [

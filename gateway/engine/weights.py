@@ -17,7 +17,6 @@ from gateway.errors import Code, GatewayError
 from gateway.settings import EngineSettings
 
 _COMMIT = re.compile("[0-9a-f]{40}")
-SAFE_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,9 @@ def fetch(card: ModelCard, settings: EngineSettings, say: Callable[[str], None])
     weights_dir = Path(settings.weights_dir).expanduser()
     for weights in card.weights.values():
         if isinstance(_find(weights, weights_dir), str):
-            say(f"{weights.repository} at {weights.revision}: {', '.join(weights.files)}")
-            _download(weights, weights_dir / weights.repository)
+            for file in weights.files:
+                say(f"{weights.repository} at {weights.revision}: {file}")
+                _download(weights, file, weights_dir / weights.repository)
     found = locate(card, weights_dir)
     if isinstance(found, Missing):
         raise GatewayError(Code.UNAVAILABLE, f"What the hub gave cannot be used. {found.reason}")
@@ -76,34 +76,31 @@ def require_licence(card: ModelCard, settings: EngineSettings) -> None:
         )
 
 
-def _download(weights: Weights, folder: Path) -> None:
+def _download(weights: Weights, file: str, folder: Path) -> None:
     import huggingface_hub
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         HfHubHTTPError,
         LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        huggingface_hub.snapshot_download(
-            weights.repository,
-            revision=weights.revision,
-            allow_patterns=[f for f in weights.files if f.endswith(SAFE_SUFFIXES)],
-            local_dir=folder,
-        )
+        huggingface_hub.hf_hub_download(weights.repository, file, revision=weights.revision, local_dir=folder)
     except RepositoryNotFoundError:
         fault = "the hub has no such repository, or wants a token for it (HF_TOKEN)"
     except RevisionNotFoundError:
         fault = f"the repository has no revision {weights.revision}"
-    except OfflineModeIsEnabled:
-        fault = "HF_HUB_OFFLINE forbids the hub"
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as exc:
-        fault = f"the hub cannot be reached ({type(exc).__name__})"
+    except LocalEntryNotFoundError:
+        fault = "the hub cannot be reached, or HF_HUB_OFFLINE forbids it"
+    except EntryNotFoundError:
+        fault = "the repository has no such file"
+    except (HfHubHTTPError, OSError) as exc:
+        fault = f"the download failed ({type(exc).__name__})"
     else:
         return
-    raise GatewayError(Code.UNAVAILABLE, f"{weights.repository} could not be downloaded: {fault}.")
+    raise GatewayError(Code.UNAVAILABLE, f"{file} of {weights.repository} could not be downloaded: {fault}.")
 
 
 def _find(weights: Weights, weights_dir: Path) -> Path | str:

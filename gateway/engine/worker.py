@@ -11,7 +11,6 @@ import gc
 import importlib
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -27,6 +26,7 @@ import numpy as np
 from adapters.base import Adapter, Batch, Device, Sampling, Series, SeriesFailure, SeriesForecast, describe
 from adapters.loading import load
 from catalog.card import ModelCard
+from gateway.engine import machine
 from gateway.engine.frames import (
     Begin,
     Begun,
@@ -81,15 +81,23 @@ class Worker:
     def _begin(self, message: Begin) -> None:
         self._device = message.device
         if message.library is not None:
-            module = importlib.import_module(message.library)
-            if self._device.name.startswith("cuda") and not module.cuda.is_available():
-                log.warning("no CUDA in this build of %s: computing on the CPU", message.library)
-                self._device = replace(self._device, name="cpu")
+            self._prepare(message.library)
         self._send(Begun(device=self._device.name, seconds=_seconds_since_start()))
+
+    def _prepare(self, library: str) -> None:
+        """Import what takes seconds before anyone waits for it, and see whether it can use the device."""
+        try:
+            module = importlib.import_module(library)
+        except ImportError as exc:
+            log.error("%s cannot be imported: %s", library, exc)  # each load will say so to those who ask
+            return
+        if self._device.name.startswith("cuda") and not module.cuda.is_available():
+            log.warning("this %s has no CUDA: computing on the CPU", library)
+            self._device = replace(self._device, name="cpu")
 
     def _load(self, message: Load) -> Message:
         card = message.card
-        started, before = time.perf_counter(), rss_bytes()
+        started, before = time.perf_counter(), machine.rss_bytes(os.getpid())
         try:
             adapter = load(card, {k: Path(f) for k, f in message.folders.items()}, self._device)
             answer = forecast(adapter, (first_series(card),))[0]
@@ -103,7 +111,7 @@ class Worker:
         self._adapters[card.id] = adapter
         gc.collect()
         gc.freeze()  # what a library leaves behind stays: no later collection need look at it
-        memory = max(0, rss_bytes() - before)
+        memory = max(0, machine.rss_bytes(os.getpid()) - before)
         return Loaded(model=card.id, seconds=time.perf_counter() - started, memory_bytes=memory)
 
     def _unload(self, model: str) -> None:
@@ -127,7 +135,6 @@ class Worker:
                     task=number,
                     results=tuple(r.reason if isinstance(r, SeriesFailure) else r for r in results),
                     compute_s=time.perf_counter() - started,
-                    rss_bytes=rss_bytes(),
                 )
             )
         self._skipped.clear()
@@ -216,15 +223,6 @@ def first_series(card: ModelCard) -> Series:
         stamps=np.arange(length + horizon, dtype=np.int64) * 3600,
         sampling=Sampling(count=2, seed=0) if card.sampling.native else None,
     )
-
-
-def rss_bytes() -> int:
-    """Memory of this process that is not on disk."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return pages * resource.getpagesize()
 
 
 def _seconds_since_start() -> float:

@@ -69,13 +69,11 @@ def test_results_arrive_in_order_with_failures_among_them() -> None:
         samples=np.ones((3, 2, 1)),
         remarks=(Remark("covariates_ignored", (1, 2), "x"),),
     )
-    sent = Done(
-        cut=3, task=1, results=(forecast, "failed", replace(forecast, samples=None)), compute_s=0.5, rss_bytes=9
-    )
+    sent = Done(cut=3, task=1, results=(forecast, "failed", replace(forecast, samples=None)), compute_s=0.5)
     (body,) = through(FrameReader(), encode(sent))
     got = decode_from_worker(body)
     assert isinstance(got, Done)
-    assert (got.cut, got.task, got.compute_s, got.rss_bytes) == (3, 1, 0.5, 9)
+    assert (got.cut, got.task, got.compute_s) == (3, 1, 0.5)
     assert got.results[1] == "failed"
     first = got.results[0]
     assert isinstance(first, SeriesForecast)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import huggingface_hub
 import msgspec
@@ -26,6 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-home" / "hub"))
     return tmp_path / "hub-home"
 
 
@@ -166,22 +171,99 @@ def test_a_missing_file_is_named(home: Path, local: Path) -> None:
     assert "model.safetensors is absent" in reason(locate(card(), local))
 
 
-def test_nothing_is_downloaded_that_is_here(home: Path, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
-    folder = fill(local / REPOSITORY)
+# -- fetching --
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The part of the hub that gives files; one that pickles lies beside the ones that are asked for."""
+
+    protocol_version = "HTTP/1.1"
+    files: ClassVar = {"config.json": b"{}", "model.safetensors": b"12345678", "pytorch_model.bin": b"evil"}
+    given: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        repository, _, place = self.path.strip("/").partition("/resolve/")
+        revision, _, name = place.partition("/")
+        data = self.files.get(name, b"") if repository == REPOSITORY and revision == "main" else b""
+        self.send_response(200 if data else 404)
+        if data:
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{name}"')
+            self.given.append(f"{self.command} {name}")
+        elif repository == REPOSITORY and revision == "main":
+            self.send_header("X-Error-Code", "EntryNotFound")
+        elif repository == REPOSITORY:
+            self.send_header("X-Error-Code", "RevisionNotFound")
+        else:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        return data
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """A hub on this machine."""
+    Hub.given.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Hub
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_pull_brings_the_files_of_the_card_and_no_others(hub: type[Hub], local: Path) -> None:
     said: list[str] = []
-    assert fetch(card(), EngineSettings(weights_dir=str(local)), said.append) == Located({"model": folder}, 8)
-    assert said == []
+    found = fetch(card(), EngineSettings(weights_dir=str(local)), said.append)
+    assert found == Located({"model": local / REPOSITORY}, 8)
+    assert said == ["maker/model at main: config.json", "maker/model at main: model.safetensors"]
+    assert {line for line in hub.given if line.startswith("GET")} == {"GET config.json", "GET model.safetensors"}
+    assert not (local / REPOSITORY / "pytorch_model.bin").exists()
+    pinned = card(model=Weights(repository=REPOSITORY, revision=COMMIT))
+    assert locate(pinned, local) == found, "the commit that the branch stood at was noted"
+    hub.given.clear()
+    fetch(card(), EngineSettings(weights_dir=str(local)), said.append)
+    assert hub.given == [], "what is here is not asked for again"
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        (Weights(repository=REPOSITORY, files=("config.json", "other.safetensors")), "no such file"),
+        (Weights(repository=REPOSITORY, revision="v2"), "no revision v2"),
+        (Weights(repository="maker/unknown"), "no such repository"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_told_in_a_sentence(
+    asked: Weights, fault: str, hub: type[Hub], local: Path
+) -> None:
+    with pytest.raises(GatewayError, match=fault) as told:
+        fetch(card(model=asked), EngineSettings(weights_dir=str(local)), lambda line: None)
+    assert told.value.code is Code.UNAVAILABLE
 
 
 def test_a_hub_out_of_reach_is_told_in_a_sentence(home: Path, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    said: list[str] = []
-    with pytest.raises(GatewayError) as told:
-        fetch(card(), EngineSettings(weights_dir=str(local)), said.append)
+    with pytest.raises(GatewayError, match="cannot be reached") as told:
+        fetch(card(), EngineSettings(weights_dir=str(local)), lambda line: None)
     assert told.value.code is Code.UNAVAILABLE
-    assert told.value.sentence.startswith("maker/model could not be downloaded: ")
-    assert said == ["maker/model at main: config.json, model.safetensors"]
 
 
 def test_a_licence_that_nobody_accepted_keeps_a_model_off(home: Path, local: Path) -> None:
