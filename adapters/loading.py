@@ -18,8 +18,8 @@ def load(card: ModelCard, folders: Mapping[str, Path], device: Device) -> Adapte
     the operator, when the card names no usable class or the checkpoint is bad.
     """
     adapter = adapter_class(card).load(card, folders, device)
-    if "regression" in (card.covariates.past, card.covariates.future):
-        return InContextRegression(adapter, card)
+    if card.covariates.future == "regression":  # past-only covariates end where the horizon begins
+        return InContextRegression(adapter)
     return adapter
 
 

@@ -27,6 +27,7 @@ NOTICES: Mapping[str, str] = {
     "covariates_by_regression": "{names}: used by in-context regression, which the model does not do itself.",
     "covariates_constant": "{names}: constant over the context, so the regression did not use it.",
     "covariates_too_few_rows": "{names}: not used, too few observations for a regression ({detail}).",
+    "covariates_without_gain": "{names}: not used, a regression on them forecast held-out steps no better.",
     "covariates_static_single": "{names}: static covariates cannot help a single series and were not used.",
     "values_imputed": "{detail} missing values were filled by interpolation before the forecast.",
     "levels_extrapolated": "Levels {detail} lie outside the model's trained ones and assume normal tails.",
