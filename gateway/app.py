@@ -68,9 +68,10 @@ class Parts:
 
 
 def catalog_of(settings: Settings) -> Catalog:
-    """The packaged cards with the operator's tables, aliases and default over them."""
+    """The packaged cards with the operator's tables, aliases and default over them; `default` is an alias too."""
     cards = merged(load_cards(CARDS), settings.models)
-    return Catalog(cards, settings.aliases, settings.engine.default_model or DEFAULT_MODEL)
+    default = settings.engine.default_model or DEFAULT_MODEL
+    return Catalog(cards, {"default": default, **settings.aliases}, default)
 
 
 def build(resolved: Resolved) -> Parts:

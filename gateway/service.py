@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import time
 import uuid
@@ -192,7 +193,7 @@ class ForecastService:
             if flight is None:
                 task = asyncio.create_task(self._engine.run(planned.card, work, deadline=deadline))
                 flight = self._flights[key] = _Flight(task=task, deadline=deadline)
-                task.add_done_callback(lambda _, k=key, f=flight: self._land(k, f))
+                task.add_done_callback(functools.partial(self._landed, key, flight))
             try:
                 return await self._join(key, flight, deadline)
             except GatewayError as exc:
@@ -216,14 +217,18 @@ class ForecastService:
                 flight.task.cancel()
 
     def _land(self, key: bytes, flight: _Flight) -> None:
+        """Let no further caller join `flight`."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # seen: whoever waited has it
+
+    def _landed(self, key: bytes, flight: _Flight, task: asyncio.Task[Outcome]) -> None:
+        self._land(key, flight)
+        if not task.cancelled():
+            task.exception()  # seen: whoever waited has it
 
 
 def _length(series: Series) -> int:
-    return series.target.shape[1]
+    return int(series.target.shape[1])
 
 
 def _milliseconds_since(started: float) -> float:

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from gateway.cli.options import add_settings, resolve_settings
 
 if TYPE_CHECKING:
+    from gateway.client import Json
     from gateway.domain import Array
     from gateway.tables import Reading, TableSeries
 
+DEFAULT_NAME = "default"  # every gateway's alias of its default model
 CHUNK_SERIES = 64  # series of one request: enough to fill a batch, few enough to show progress
 CHUNK_CELLS = 500_000
 
@@ -254,7 +256,7 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
             try:
                 answer = await asyncio.to_thread(
                     client.forecast,
-                    job.model or "default",
+                    job.model or DEFAULT_NAME,
                     [_series_body(s) for s in chunk],
                     prediction_length=job.horizon,
                     parameters={
@@ -278,17 +280,17 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
             ]
 
 
-def _series_body(s: TableSeries) -> dict[str, object]:
+def _series_body(s: TableSeries) -> dict[str, Json]:
     """One series as the contract's JSON: NaN becomes null."""
     import numpy as np
 
-    def nullable(values: Array) -> list[object]:
+    def nullable(values: Array) -> list[Json]:
         holes = values.astype(object)
         holes[np.isnan(values)] = None
-        listed: list[object] = holes.tolist()
+        listed: list[Json] = holes.tolist()
         return listed
 
-    body: dict[str, object] = {"target": nullable(s.target)}
+    body: dict[str, Json] = {"target": nullable(s.target)}
     if s.stamps:
         body["start"] = s.stamps[0]
     if s.past:

@@ -64,8 +64,9 @@ def write_plot(path: Path, reading: Reading, job: Job, results: Sequence[Result]
         assert r.mean is not None and r.quantiles is not None  # `shown` holds forecasts only
         rows = len(r.series.target)
         first = max(0, rows - max(HISTORY * job.horizon, 48))
-        known = list(r.series.stamps) or list(range(1, rows + 1))
-        ahead = list(job.stamps(r.series) or range(rows + 1, rows + 1 + job.horizon))
+        known: list[str] | list[int] = list(r.series.stamps) or list(range(1, rows + 1))
+        stamps = job.stamps(r.series)
+        ahead: list[str] | list[int] = list(stamps) if stamps else list(range(rows + 1, rows + 1 + job.horizon))
         history = r.series.target[first:, c].tolist()
         legend = row == 1
         if len(job.levels) > 1:
