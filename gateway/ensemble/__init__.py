@@ -1,0 +1,1 @@
+"""Backtests, scores and blends: pure arithmetic over arrays; `service` and `jobs` run what it plans."""
