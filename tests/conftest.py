@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,3 +39,24 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
     """A caller of `gateway`."""
     with gateway.client() as caller:
         yield caller
+
+
+# -- skips ---
+
+_ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true a skip whose reason is not in allowed_skips.txt fails the run: nothing goes untested unseen."""
+    if os.environ.get("CI") != "true":
+        return
+    allowed = [line for line in _ALLOWED_SKIPS.read_text().splitlines() if line and not line.startswith("#")]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not isinstance(session.exitstatus, int):
+        return
+    reasons = {str(r.longrepr[2]) for r in reporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple)}
+    unexpected = sorted(r for r in reasons if not any(a in r for a in allowed))
+    for reason in unexpected:
+        reporter.write_line(f"a skip that allowed_skips.txt does not hold: {reason}", red=True)
+    if unexpected and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
