@@ -238,11 +238,11 @@ class Batcher:
         else:
             running.end()
             del self._running[worker]
+        self._deliver(group, message)
         if message.results:
             tokens, compute_s = group.tokens, message.compute_s
             self._speeds[group.key.model].measure(tokens, compute_s)
             self._observer.batch_done(group.key.model, len(group.items), tokens, group.padded_tokens, compute_s)
-        self._deliver(group, message)
 
     def _deliver(self, group: Group, message: Done) -> None:
         results: Sequence[SeriesForecast | str] = message.results

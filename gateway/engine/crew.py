@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,6 +105,7 @@ class Crew:
         self._models: dict[str, Load] = {}  # what every worker shall hold
         self._loading: dict[str, _Loading] = {}
         self._held: dict[str, asyncio.Event] = {}  # set while a worker holds the model
+        self._costs: Counter[str] = Counter()  # workers that were lost while they loaded a model
 
     def serve(self, client: CrewClient) -> None:
         """Name who gives the work; once, before anything is started."""
@@ -162,6 +164,7 @@ class Crew:
     def _fail(self, model: str, reason: str) -> None:
         """Give a model up everywhere."""
         self.unload(model)
+        del self._costs[model]
         loading = self._loading.pop(model, None)
         if loading is None:
             log.error("%s is lost: %s", model, reason)
@@ -217,7 +220,7 @@ class Crew:
                 log.warning("worker %s (%d) is lost: %s (status %d)", worker.name, pid, loss, status)
             self._mourn(worker)
             if worker.failed_starts:
-                await asyncio.sleep(min(LONGEST_PAUSE_S, 0.5 * 2.0**worker.failed_starts))
+                await asyncio.sleep(min(LONGEST_PAUSE_S, 0.25 * 2.0**worker.failed_starts))
 
     def _begin(self, worker: Worker) -> None:
         assert worker.process is not None
@@ -228,7 +231,7 @@ class Crew:
 
     def _mourn(self, worker: Worker) -> None:
         """Take note that a worker is gone."""
-        started, busy, pending = worker.begun or worker.loss is not None, worker.tasks > 0, list(worker.loads)
+        started, busy, pending = worker.begun, worker.tasks > 0, list(worker.loads)
         models = list(worker.models)
         worker.process, worker.begun, worker.tasks = None, False, 0
         worker.models, worker.loads = {}, {}
@@ -237,13 +240,21 @@ class Crew:
         self._unwatch(worker)
         for model in models:
             self._review(model)
-        if started and pending and not busy:
-            self._fail(pending[0], "the worker process did not survive loading it")
+        if pending and worker.loss == "load_timeout":
+            self._fail(pending[0], f"it did not load within {self._settings.load_timeout_s:g} s")
+        elif pending and started and not busy:
+            self._blame(pending[0])
         elif worker.failed_starts >= FAILED_STARTS:
             for model in pending:
                 self._fail(model, "no worker process comes up to load it")
         loss, worker.loss = worker.loss or "died", None
         self._call().lost(worker, loss)
+
+    def _blame(self, model: str) -> None:
+        """Give up a model whose load has cost two workers in a row; the first may have died of something else."""
+        self._costs[model] += 1
+        if self._costs[model] > 1:
+            self._fail(model, "the worker process did not survive loading it")
 
     def _receive(self, worker: Worker, message: FromWorker) -> None:
         match message:
@@ -268,6 +279,7 @@ class Crew:
             worker.process.send(Unload(model=message.model))
             return
         del worker.loads[message.model]
+        del self._costs[message.model]
         worker.models[message.model] = message.memory_bytes
         self._watch(worker)
         self._review(message.model)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -68,9 +69,10 @@ class WorkerProcess(asyncio.Protocol):
 
     def kill(self) -> None:
         """End the worker at once."""
-        with contextlib.suppress(ProcessLookupError):
-            if self._process is not None:
-                self._process.kill()
+        # Not Process.kill(): it may reap the child, whose end asyncio's own watcher would then miss.
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> int:
         """Wait until the worker is gone and its last message and line are read; returns its exit status."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -50,6 +52,7 @@ class Record:
         self.restarts: list[str] = []
         self.queued: dict[str, int] = {}
         self.changed = asyncio.Event()
+        self.on_batch: Callable[[str, int], None] = lambda model, rows: None
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return when something the engine told makes `holds` true."""
@@ -61,6 +64,7 @@ class Record:
     def batch_done(self, model: str, rows: int, tokens: float, padded_tokens: float, compute_s: float) -> None:
         assert padded_tokens >= tokens > 0
         self.batches.append((model, rows))
+        self.on_batch(model, rows)
 
     def model_loaded(self, model: str, seconds: float) -> None:
         self.loads.append(model)
@@ -114,9 +118,9 @@ async def bench(*cards: ModelCard, **settings: object) -> AsyncIterator[Bench]:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def points(outcome: Outcome) -> list[float]:
-    """The constant that each series was forecast as; NaN where it failed."""
-    return [float(r.point[0, 0]) if isinstance(r, SeriesForecast) else float("nan") for r in outcome.results]
+def points(outcome: Outcome) -> list[float | None]:
+    """The constant that each series was forecast as; None where it failed."""
+    return [float(r.point[0, 0]) if isinstance(r, SeriesForecast) else None for r in outcome.results]
 
 
 def failed(outcome: Outcome) -> list[int]:
@@ -317,6 +321,52 @@ asyncio.run(main())
     assert not alive
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kills_and_departures_in_any_order_lose_no_answer(seed: int) -> None:
+    """Callers of several lengths and sizes, some of whom leave, over two workers that are killed again and again."""
+
+    async def steps() -> None:
+        rng = random.Random(seed)
+        cards = [card("test/a"), card("test/b")]
+        async with bench(*cards, statistical_workers=2) as b:
+            kills = 5
+            lost: list[SeriesFailure] = []
+
+            def one_more(model: str, rows: int) -> None:
+                nonlocal kills
+                if kills and b.pids and rng.random() < 0.1:
+                    kills -= 1
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(rng.choice(b.pids), signal.SIGKILL)
+
+            b.record.on_batch = one_more
+
+            async def caller(number: int) -> None:
+                for turn in range(12):
+                    values = [1000.0 * number + 10 * turn + i for i in range(rng.choice([1, 1, 2, 7]))]
+                    asked = [series(v, length=rng.choice([2, 8, 60, 500])) for v in values]
+                    task = b.ask(rng.choice(cards), *asked)
+                    if rng.random() < 0.2:
+                        for _ in range(rng.randrange(6)):
+                            await asyncio.sleep(0)
+                        task.cancel()
+                        await asyncio.wait([task])
+                    else:
+                        outcome = await task
+                        lost.extend(r for r in outcome.results if isinstance(r, SeriesFailure))
+                        assert all(got in (v, None) for got, v in zip(points(outcome), values, strict=True))
+
+            await asyncio.gather(*(caller(n) for n in range(12)))
+            # Whom two kills hit alone is taken for their cause; nobody else may lose a forecast.
+            assert len(lost) <= b.record.restarts.count("died") // 2
+            left = b.engine.snapshot()
+            assert (left.queued_series, left.queued_tokens, left.in_flight) == (0, 0, 0)
+            assert b.record.restarts.count("died") >= 1
+            assert points(await b.ask(cards[0], series(6))) == [6.0]
+
+    check(steps())
+
+
 # -- callers that leave, and time that passes --
 
 
@@ -510,7 +560,7 @@ def test_a_model_that_cannot_be_loaded_says_so_and_harms_no_other(adapter: str) 
             status = b.engine.models.status(bad)
             assert status.state == "unavailable"
             assert status.reason == told.value.sentence
-            assert b.record.restarts == (["died"] if adapter == "Fatal" else [])
+            assert b.record.restarts == (["died", "died"] if adapter == "Fatal" else [])
             assert points(await b.ask(good, series(2))) == [2.0]
 
     check(steps())
