@@ -40,6 +40,7 @@ class Sampling:
     top_k: int = 0  # 0: all
     top_p: float = 1.0
     copula: bool = False  # draw from the quantile forecast instead of the model's own sampler
+    returned: bool = True  # the paths are asked for; else only what is read from them, and the worker drops them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Series:
     """
 
     target: Array  # (channels, time), NaN where missing, >= 1 observed value a channel
+    channels: tuple[int, ...] = ()  # what each is, as a place in the card's `channel_names`; none: in that order
     horizon: int  # steps to forecast
     levels: tuple[float, ...] = ()  # quantile levels asked for, ascending; none: point forecast only
     season: int = 1  # steps in one season

@@ -99,6 +99,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_context: Positive  # observations used at most
     max_horizon: Positive
     native_horizon: Positive | None = None  # steps of one pass; longer ones by the family's recursion
+    joint_steps: bool = False  # steps are forecast together: the first ones depend on how many are asked
     quantile_levels: tuple[Level, ...] = ()  # trained levels; none: any level is computed
     default_quantile_levels: tuple[Level, ...] = (0.1, 0.5, 0.9)
     tails: Literal["native", "normal", "refuse"] = "normal"  # levels outside the trained ones

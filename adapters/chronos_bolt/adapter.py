@@ -12,7 +12,8 @@ import torch
 
 from adapters.arrays import UNOBSERVED, by_series, channel_rows, left_padded, observed, passes
 from adapters.base import Array, Batch, BatchForecast, Device, Series, SeriesFailure, SeriesForecast
-from adapters.chronos_bolt.checkpoint import Checkpoint, known_config
+from adapters.checkpoint import Checkpoint
+from adapters.chronos_bolt.checkpoint import known_config
 from adapters.chronos_bolt.lean import LeanBolt
 from adapters.quantiles import forecast_of
 from catalog.card import ModelCard

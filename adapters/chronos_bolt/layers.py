@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapters.chronos_bolt.checkpoint import BoltConfig, Checkpoint
+from adapters.checkpoint import Checkpoint
+from adapters.chronos_bolt.checkpoint import BoltConfig
 
 REGISTER_TOKEN = 1  # row of the shared embedding; upstream fixes it, whatever config.json says
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from adapters.chronos_bolt.checkpoint import BoltConfig, Checkpoint
+from adapters.checkpoint import Checkpoint
+from adapters.chronos_bolt.checkpoint import BoltConfig
 from adapters.chronos_bolt.layers import DecoderLayer, LayerReader, normed
 
 SCALE_OF_CONSTANT = 1e-5  # upstream's: what a constant row is divided by

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from chronos import BaseChronosPipeline, ChronosBoltPipeline
 
-from adapters.chronos_bolt.checkpoint import Checkpoint
+from adapters.checkpoint import Checkpoint
 
 # Stored once, as shared.weight.
 TIED = frozenset({"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})

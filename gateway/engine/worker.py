@@ -195,7 +195,7 @@ def forecast(adapter: Adapter, series: Sequence[Series]) -> list[SeriesForecast 
 
 
 def checked(series: Series, result: SeriesForecast | SeriesFailure) -> SeriesForecast | SeriesFailure:
-    """`result` if it is a forecast that can be delivered for `series`: of the right shape, every number finite."""
+    """`result` if it can be delivered for `series`: of the right shape, every number finite, paths only if asked."""
     if isinstance(result, SeriesFailure):
         return result
     steps = (series.horizon, series.target.shape[0])
@@ -206,6 +206,8 @@ def checked(series: Series, result: SeriesForecast | SeriesFailure) -> SeriesFor
         arrays.append(result.samples)
     if not all(np.isfinite(a).all() for a in arrays):
         return SeriesFailure("The model returned numbers that are not finite.")
+    if result.samples is not None and series.sampling is not None and not series.sampling.returned:
+        return replace(result, samples=None)
     return result
 
 

@@ -40,6 +40,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     max_context: int
     max_horizon: int
     native_horizon: int | None
+    joint_steps: bool
     quantile_levels: tuple[float, ...]
     default_quantile_levels: tuple[float, ...]
     tails: Literal["native", "normal", "refuse"]

@@ -211,9 +211,13 @@ def one_observation_has_a_forecast(subject: Subject) -> None:
 
 def a_short_horizon_is_the_start_of_a_long_one(subject: Subject) -> None:
     row = wave(40)
-    native = subject.card.native_horizon or 16
-    quantiles = subject.quantiles(subject.ask(row, horizon=subject.card.max_horizon))
-    for horizon in (1, 2, native - 1, native, native + 1, subject.card.max_horizon - 1):
+    native, longest = subject.card.native_horizon or 16, subject.card.max_horizon
+    horizons = (1, 2, native - 1, native, native + 1, longest - 1)
+    if subject.card.joint_steps:  # within one patch of them
+        longest = subject.card.batching.patch
+        horizons = (1, 2, longest - 1)
+    quantiles = subject.quantiles(subject.ask(row, horizon=longest))
+    for horizon in horizons:
         found = subject.quantiles(subject.ask(row, horizon=horizon))
         assert difference(found, quantiles[:, :horizon], row) < SAME
 
@@ -288,7 +292,9 @@ def covariates_move_the_forecast_where_the_card_says_so(subject: Subject) -> Non
         assert change.max() == 0
     else:
         assert change.max() > LIVELY * plain.target.std()
-        assert change.argmax() == 5, "the effect stands at another step than the covariate"
+        # Random weights are sensitive to a covariate, but they have not learnt at which step it acts.
+        learnt = subject.card.covariates.future == "regression"
+        assert not learnt or change.argmax() == 5, "the effect stands at another step than the covariate"
 
 
 def covariates_that_the_card_ignores_change_nothing(subject: Subject) -> None:
