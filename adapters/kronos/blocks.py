@@ -166,7 +166,7 @@ class Blocks:
 
 def heads(x: Tensor, count: int) -> Tensor:
     """(..., n, d) -> (..., h, n, k)"""
-    return x.view(*x.shape[:-1], count, -1).transpose(-2, -3)
+    return x.view(*x.shape[:-1], count, x.shape[-1] // count).transpose(-2, -3)
 
 
 def _completed(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
