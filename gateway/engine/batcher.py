@@ -129,13 +129,11 @@ class Batcher:
         started = loop.time()
         self._admit()
         request = next(self._requests)
-        items = await paced(_items(card, series, request))
-        call = _Call(card.id, loop.create_future(), [None] * len(items), missing=len(items))
+        call = _Call(card.id, loop.create_future(), [None] * len(series), missing=len(series))
         self._calls[request] = call
         alarm = loop.call_at(deadline, self._fail, request, deadline_exceeded())
         try:
-            self._queue.push(items)
-            self._changed()
+            await paced(self._push(card, series, request))
             await call.answer
         finally:
             alarm.cancel()
@@ -146,6 +144,12 @@ class Batcher:
         compute_s = min(call.compute_s, elapsed)
         results = tuple(r for r in call.results if r is not None)
         return Outcome(results, (elapsed - compute_s) * 1e3, compute_s * 1e3)
+
+    def _push(self, card: ModelCard, series: Sequence[Series], request: int) -> Generator[None, None, None]:
+        for index, one in enumerate(series):
+            self._queue.push([item_of(card, one, request, index)])
+            self._wake()
+            yield
 
     def fail_all(self, error: GatewayError) -> None:
         """Answer every caller with `error`."""
@@ -186,9 +190,8 @@ class Batcher:
 
     # -- cuts ---
 
-    def _changed(self) -> None:
+    def _wake(self) -> None:
         """Make cuts once everything that comes in this turn of the loop is in the queue."""
-        self._report()
         if not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self.idle)
@@ -288,7 +291,7 @@ class Batcher:
         begun, *rest = running.left
         self._queue.restore(i for g in rest for i in self._alive(g.items))
         self._suspect(Group(key=begun.key, items=self._alive(begun.items)), reason)
-        self._changed()
+        self._wake()
 
     def _suspect(self, group: Group, reason: Loss) -> None:
         """A series whose worker was lost twice, the second time while it ran alone, is the cause."""
@@ -310,14 +313,6 @@ class Batcher:
         for request, call in self._calls.items():
             if call.model == model:
                 self._fail(request, error)
-
-
-def _items(card: ModelCard, series: Sequence[Series], request: int) -> Generator[None, None, list[Item]]:
-    items = []
-    for index, one in enumerate(series):
-        items.append(item_of(card, one, request, index))
-        yield
-    return items
 
 
 def deadline_exceeded() -> GatewayError:

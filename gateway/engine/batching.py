@@ -122,7 +122,7 @@ class BatchQueue:
         return dict(self._tokens)
 
     def push(self, items: Iterable[Item]) -> None:
-        """Let the items of one new request wait at the back."""
+        """Let items wait behind the others of their request, and a new request behind all others."""
         for item in items:
             self._insert(item)
 

@@ -184,6 +184,25 @@ def test_callers_that_wait_share_a_batch(gate: Gate) -> None:
     check(steps())
 
 
+def test_a_huge_request_lets_small_ones_in_between(gate: Gate) -> None:
+    async def steps() -> None:
+        model = card(gate=gate)
+        async with bench(model) as b:
+            first = b.ask(model, series(0, act=models.WAIT))
+            await asyncio.to_thread(gate.wait_until_started)
+            huge = b.ask(model, *(series(i, length=500) for i in range(300)))
+            await b.queued(300)
+            small = b.ask(model, series(7))
+            await b.queued(301)
+            await asyncio.to_thread(gate.open)
+            assert points(await small) == [7.0]
+            assert not huge.done()
+            assert points(await huge) == [float(i) for i in range(300)]
+            await first
+
+    check(steps())
+
+
 def test_two_workers_share_the_work(gate: Gate) -> None:
     async def steps() -> None:
         model = card(gate=gate)
