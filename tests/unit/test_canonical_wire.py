@@ -277,7 +277,11 @@ def test_levels_and_values_that_do_not_match_are_never_sent(answer: Forecast) ->
         list(parts(dataclasses.replace(answer, quantile_levels=(0.1, 0.5, 0.95))))
 
 
-def test_each_series_is_a_step_of_the_answer(answer: Forecast) -> None:
-    steps = list(parts(answer))
-    assert len(steps) == len(answer.outputs) + 1
-    assert not any(steps[:-1])
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 300])
+@pytest.mark.parametrize("accept", ["application/json", "application/msgpack"])
+def test_no_step_of_an_answer_holds_two_series(answer: Forecast, count: int, accept: str) -> None:
+    many = dataclasses.replace(answer, outputs=answer.outputs[:1] * count, metadata=None)
+    steps = list(parts(many, accept=accept))
+    form = Format(accept)
+    assert len(form.decode(b"".join(steps), dict)["outputs"]) == count
+    assert max(step.count(b"quantile_predictions") for step in steps) <= 1

@@ -29,6 +29,11 @@ class Format(Enum):
         return (msgspec.json.encode if self is Format.JSON else msgspec.msgpack.encode)(value)
 
 
+def array_head(count: int) -> bytes:
+    """The head of a msgpack array."""
+    return bytes([0x90 | count]) if count < 16 else b"\xdd" + count.to_bytes(4)
+
+
 NAMES = {
     Format.JSON: ("application/json", "text/json"),
     Format.MSGPACK: ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"),

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.dialects.base import Call, Reply, wire_code
 from gateway.dialects.canonical import media
-from gateway.dialects.canonical.media import Format
+from gateway.dialects.canonical.media import Format, array_head
 from gateway.dialects.canonical.metadata import Echo, carried
 from gateway.dialects.canonical.types import (
     Answer,
@@ -47,15 +47,29 @@ def error(call: Call, problem: GatewayError, status: int) -> Reply:
 
 
 def _parts(answer: Forecast | ForecastPlan, form: Format) -> Iterator[bytes]:
-    """Each series is encoded in a step of its own; the last part holds them all."""
-    outputs: list[Raw] = []
+    """Each series is encoded in a step of its own, and no step holds two of them."""
+    head, tail = _around(form.encode(_body(answer, form)), len(answer.outputs), form)
+    comma = b"," if form is Format.JSON else b""
     for i, output in enumerate(answer.outputs):
-        outputs.append(Raw(form.encode(_output(output, answer.quantile_levels, form, i))))
-        yield b""
-    yield form.encode(_body(answer, outputs, form))
+        yield (comma if i else head) + form.encode(_output(output, answer.quantile_levels, form, i))
+    yield tail if answer.outputs else head + tail
 
 
-def _body(answer: Forecast | ForecastPlan, outputs: list[Raw], form: Format) -> Answer[Raw]:
+def _around(body: bytes, outputs: int, form: Format) -> tuple[bytes, bytes]:
+    """What comes before and after the outputs of a body that was encoded without any.
+
+    Before them are numbers and the names of the catalog only, none of which can hold what is searched for: in a string
+    of JSON the quotes would be escaped, in one of msgpack the first byte is no start of a character.
+    """
+    if form is Format.JSON:
+        before, key, after = body.partition(b'"outputs":[')
+        return before + key, after
+    before, key, after = body.partition(b"\xa7outputs\x90")
+    return before + key[:-1] + array_head(outputs), after
+
+
+def _body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
+    """The answer without its outputs."""
     plan = answer if isinstance(answer, ForecastPlan) else None
     made = answer if isinstance(answer, Forecast) else None
     usage = answer.usage
@@ -68,7 +82,7 @@ def _body(answer: Forecast | ForecastPlan, outputs: list[Raw], form: Format) -> 
         prediction_length=answer.horizon,
         quantile_levels=list(answer.quantile_levels),
         input_points=answer.input_points,
-        outputs=outputs,
+        outputs=[],
         usage=UsageBody(
             input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, total_tokens=usage.total_tokens
         ),
