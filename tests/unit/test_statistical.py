@@ -41,7 +41,7 @@ def naive(values: Array, horizon: int = 8, season: int = 1) -> SeriesForecast:
         (AutoETS, library.AutoETS(season_length=12)),
         (AutoTheta, library.AutoTheta(season_length=12)),
         (DynamicTheta, library.DynamicOptimizedTheta(season_length=12)),
-        (AutoARIMA, library.AutoARIMA(season_length=12, approximation=True, nmodels=12, max_P=1, max_Q=1)),
+        (AutoARIMA, library.AutoARIMA(season_length=12, approximation=True, nmodels=30, max_P=1, max_Q=1)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
