@@ -187,7 +187,7 @@ def test_callers_that_wait_share_a_batch(gate: Gate) -> None:
 def test_a_huge_request_lets_small_ones_in_between(gate: Gate) -> None:
     async def steps() -> None:
         model = card(gate=gate)
-        async with bench(model) as b:
+        async with bench(model, max_queue_s=600.0) as b:
             first = b.ask(model, series(0, act=models.WAIT))
             await asyncio.to_thread(gate.wait_until_started)
             huge = b.ask(model, *(series(i, length=500) for i in range(300)))
@@ -477,7 +477,7 @@ def test_a_deadline_passes_in_the_queue(gate: Gate) -> None:
 def test_overload_is_refused_at_once(gate: Gate) -> None:
     async def steps() -> None:
         model = card(gate=gate)
-        async with bench(model, max_queue_s=0.5) as b:
+        async with bench(model, max_queue_s=0.1) as b:
             running = b.ask(model, series(0, act=models.WAIT))
             await asyncio.to_thread(gate.wait_until_started)
             accepted = b.ask(model, *(series(i, length=1000) for i in range(4)))
