@@ -310,6 +310,24 @@ def test_groups_that_had_not_begun_are_not_suspected(gate: Gate) -> None:
     check(steps())
 
 
+def test_signals_to_the_whole_group_are_for_the_gateway(gate: Gate) -> None:
+    """A service manager and a terminal signal every process at once; accepted work is finished all the same."""
+
+    async def steps() -> None:
+        model = card(gate=gate)
+        async with bench(model) as b:
+            running = b.ask(model, series(1, act=models.WAIT))
+            await asyncio.to_thread(gate.wait_until_started)
+            (worker,) = b.pids
+            os.kill(worker, signal.SIGTERM)
+            os.kill(worker, signal.SIGINT)
+            await asyncio.to_thread(gate.open)
+            assert points(await running) == [1.0]
+            assert b.pids == [worker]
+
+    check(steps())
+
+
 def test_a_gateway_that_is_killed_leaves_no_worker(tmp_path: Path, gate: Gate) -> None:
     """Killed while its worker computes, so that the worker does not read the end of its input."""
     script = f"""
