@@ -107,6 +107,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     multivariate: bool = False  # channels are forecast jointly; else one by one
     max_channels: Positive = 1024
     channel_names: tuple[str, ...] = ()  # the order that `inputs[].channels` names
+    required_channels: tuple[str, ...] = ()  # of `channel_names`: those that no series can do without
+    calendar_features: bool = False  # the model reads the time stamps of context and horizon
     covariates: Covariates = Covariates()
     missing_values: Literal["native", "interpolated", "refused"] = "native"
     missing_values_note: str = ""
@@ -153,6 +155,8 @@ def _check(card: ModelCard, origin: str) -> ModelCard:
         faults.append("batching.horizon_classes must ascend without repeats")
     if b.horizon_factors and len(b.horizon_factors) != len(b.horizon_classes) + 1:
         faults.append("batching.horizon_factors needs one factor a class, the open last class included")
+    if not set(card.required_channels) <= set(card.channel_names):
+        faults.append("required_channels must be among channel_names")
     if card.native_horizon and card.native_horizon > card.max_horizon:
         faults.append("native_horizon exceeds max_horizon")
     if faults:

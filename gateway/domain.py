@@ -30,6 +30,7 @@ NOTICES: Mapping[str, str] = {
     "covariates_without_gain": "{names}: not used, a regression on them forecast held-out steps no better.",
     "covariates_static_single": "{names}: static covariates cannot help a single series and were not used.",
     "values_imputed": "{detail} missing values were filled by interpolation before the forecast.",
+    "calendar_assumed": "The model reads the calendar, and not all of it was sent: {detail} assumed.",
     "levels_extrapolated": "Levels {detail} lie outside the model's trained ones and assume normal tails.",
     "horizon_extended": "The horizon exceeds the {detail} steps of one pass; the rest is forecast from the forecast.",
     "seed_used": "Sampled with seed {detail}.",

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from adapters.base import Sampling, Series
 from catalog import ModelCard
@@ -33,6 +34,9 @@ from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 
 MAX_NUMBERS = 10_000_000  # of one answer: 150 MB of JSON
 DEFAULT_PATHS = 100  # sample paths that quantiles are read from where the caller names no number
+# A model that reads the calendar needs one: what stands in for a start and for a frequency that were not sent.
+ASSUMED_START = timeline.parse_start("2024-01-01")
+ASSUMED_FREQUENCY = timeline.parse_frequency("h")
 SEED_BITS = 53  # a seed that was drawn can be sent back as a JSON number and read by JavaScript
 
 T = TypeVar("T")
@@ -206,6 +210,7 @@ def _series_faults(item: int, series: SeriesInput, p: Parameters, card: ModelCar
             for i, name in enumerate(series.channels)
             if name not in card.channel_names
         ]
+    faults += _missing_channels(item, series, card)
     if card.missing_values == "refused" and np.isnan(series.target).any():
         row = int(np.argmax(np.isnan(series.target).any(axis=1)))
         faults.append(Fault((*place, "target", row), f"{card.id} takes no missing values"))
@@ -232,6 +237,17 @@ def _series_faults(item: int, series: SeriesInput, p: Parameters, card: ModelCar
     return faults
 
 
+def _missing_channels(item: int, series: SeriesInput, card: ModelCard) -> list[Fault]:
+    """Channels that the model cannot do without; unnamed ones stand in the card's order."""
+    names = card.channel_names[: series.target.shape[1]] if series.channels is None else series.channels
+    missing = [name for name in card.required_channels if name not in names]
+    if not missing:
+        return []
+    where = "target" if series.channels is None else "channels"
+    needed = ", ".join(card.required_channels)
+    return [Fault(("inputs", item, where), f"{card.id} needs the channels {needed}: {', '.join(missing)} missing")]
+
+
 # -- building ---
 
 
@@ -254,6 +270,20 @@ class _Calendar:
             except timeline.TimelineError as exc:
                 raise GatewayError.invalid(Fault(("parameters", "prediction_length"), str(exc))) from None
         return self._known[key]
+
+    def seconds(self, start: timeline.Start | None, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Where rows `first` and on stand, in seconds on the clock of the start; assumed where not known."""
+        grid = timeline.Grid(start or ASSUMED_START, self._frequency or ASSUMED_FREQUENCY)
+        try:
+            return grid.seconds(first, count)
+        except timeline.TimelineError as exc:
+            raise GatewayError.invalid(Fault(("parameters", "prediction_length"), str(exc))) from None
+
+    def assumed(self, start: timeline.Start | None) -> str:
+        """What `seconds` assumes, in words; empty where all is known."""
+        parts = [] if self._frequency else ["hourly steps"]
+        parts += [] if start else ["a start on Monday, 2024-01-01 at 00:00"]
+        return " and ".join(parts)
 
     def season(self, observations: int) -> int:
         return timeline.season(self._frequency.alias if self._frequency else None, observations)
@@ -286,6 +316,7 @@ def _sampling(p: Parameters, card: ModelCard) -> tuple[Sampling | None, bool]:
         top_k=p.top_k or 0,
         top_p=1.0 if p.top_p is None else p.top_p,
         copula=copula,
+        returned=p.num_samples is not None,
     )
     return sampling, p.seed is None
 
@@ -325,10 +356,13 @@ def _task(
     rows, channels = source.target.shape
     capped = min(rows, p.context_length or rows)
     used = min(capped, card.max_context)
-    target = np.ascontiguousarray(source.target[rows - used :].T)
-    columns = _columns(source, rows - used, p.prediction_length)
+    first = rows - used
+    target = np.ascontiguousarray(source.target[first:].T)
+    columns = _columns(source, first, p.prediction_length)
     series = Series(
         target=target,
+        channels=tuple(card.channel_names.index(name) for name in source.channels or ()),
+        stamps=calendar.seconds(start, first, used + p.prediction_length) if card.calendar_features else None,
         horizon=p.prediction_length,
         levels=levels,
         season=calendar.season(used),
@@ -343,6 +377,8 @@ def _task(
     )
     notices = [notice(code, item, detail=detail) for code, detail in general]
     notices += _unused(item, card, columns)
+    if card.calendar_features and (assumed := calendar.assumed(start)):
+        notices.append(notice("calendar_assumed", item, detail=assumed))
     holes = int(np.isnan(target).sum())
     if holes and card.missing_values == "interpolated":
         notices.append(notice("values_imputed", item, detail=str(holes)))

@@ -242,6 +242,7 @@ def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[b
     for s in work:
         shape = (
             s.target.shape,
+            s.channels,
             s.horizon,
             s.levels,
             s.season,
@@ -254,6 +255,8 @@ def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[b
         digest.update(repr((shape, s.sampling, s.cross_learning)).encode())
         for array in (s.target, s.past, s.future, s.static):
             digest.update(np.ascontiguousarray(array).data)
+        if s.stamps is not None:
+            digest.update(s.stamps.data)
         yield
     return digest.digest()
 

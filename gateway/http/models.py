@@ -48,6 +48,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     multivariate: bool
     max_channels: int
     channel_names: tuple[str, ...]
+    required_channels: tuple[str, ...]
+    calendar_features: bool
     covariates: Covariates
     missing_values: Literal["native", "interpolated", "refused"]
     missing_values_note: str

@@ -35,9 +35,19 @@ class Subject:
         return self.card.quantile_levels or DECILES
 
     def ask(self, *rows: Array, horizon: int = 8, levels: Sequence[float] | None = None) -> Series:
-        """A series of one channel a row."""
+        """A series of one channel a row, and of further ones like the last where the model needs more.
+
+        Its calendar, where the model reads one, is hourly and has the first forecast step at one time for every length.
+        """
+        needed = len(self.card.required_channels) - len(rows)
+        target = np.stack([*rows, *(rows[-1] * (1 + 0.1 * i) for i in range(1, needed + 1))])
+        stamps = 3600 * np.arange(-target.shape[1], horizon) + 1_700_000_000
         return Series(
-            target=np.stack(rows), horizon=horizon, levels=self.levels if levels is None else tuple(levels), season=4
+            target=target,
+            horizon=horizon,
+            levels=self.levels if levels is None else tuple(levels),
+            season=4,
+            stamps=stamps if self.card.calendar_features else None,
         )
 
     def forecast(self, *series: Series) -> list[SeriesForecast]:
@@ -87,10 +97,10 @@ def assert_same(found: SeriesForecast, expected: SeriesForecast, series: Series)
 
 def answers_have_the_shape_asked(subject: Subject) -> None:
     for horizon, channels, levels in ((1, 1, ()), (7, 3, subject.levels), (subject.card.max_horizon, 1, (0.5,))):
-        rows = [wave(40, seed) for seed in range(channels)]
-        (found,) = subject.forecast(subject.ask(*rows, horizon=horizon, levels=levels))
-        assert found.point.shape == (horizon, channels)
-        assert found.quantiles.shape == (len(levels), horizon, channels)
+        series = subject.ask(*[wave(40, seed) for seed in range(channels)], horizon=horizon, levels=levels)
+        (found,) = subject.forecast(series)
+        assert found.point.shape == (horizon, len(series.target))
+        assert found.quantiles.shape == (len(levels), horizon, len(series.target))
         assert np.isfinite(found.point).all() and np.isfinite(found.quantiles).all()
 
 
@@ -311,7 +321,7 @@ def samples_follow_their_seed(subject: Subject) -> None:
     def drawn(seed: int) -> Array:
         series = replace(subject.ask(wave(40)), sampling=Sampling(count=5, seed=seed))
         samples = subject.forecast(subject.ask(wave(9, 1)), series)[1].samples
-        assert samples is not None and samples.shape == (5, 8, 1)
+        assert samples is not None and samples.shape == (5, 8, len(series.target))
         return samples
 
     assert np.array_equal(drawn(1), drawn(1))

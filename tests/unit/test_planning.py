@@ -202,3 +202,69 @@ def test_a_small_body_cannot_ask_for_more_than_memory_holds():
     long = card(max_horizon=100_000)
     assert ("parameters", "prediction_length") in faults(long, *[one] * 30, prediction_length=100_000)
     planned(long, *[one] * 30, prediction_length=10_000)
+
+
+CANDLES = {
+    "channel_names": ["open", "high", "low", "close", "volume"],
+    "required_channels": ["open", "close"],
+    "calendar_features": True,
+    "max_channels": 5,
+}
+MONDAY = 1704067200  # 2024-01-01T00:00:00
+
+
+def test_named_channels_are_told_by_their_place_in_the_card():
+    given = series([[1, 2, 3], [4, 5, 6]], channels=("close", "volume", "open"))
+    (task,) = planned(card(**CANDLES), given).tasks
+    assert task.series.channels == (3, 4, 0)
+    assert task.series.target.tolist() == [[1, 4], [2, 5], [3, 6]]
+    (task,) = planned(card(**CANDLES), series([[1, 2, 3, 4], [5, 6, 7, 8]])).tasks
+    assert task.series.channels == ()
+
+
+def test_a_channel_that_the_model_cannot_do_without_is_asked_for():
+    found = faults(card(**CANDLES), series([[1, 2]], channels=("open", "high")), series([[1, 2, 3]]))
+    assert found == {
+        ("inputs", 0, "channels"): "a/one needs the channels open, close: close missing",
+        ("inputs", 1, "target"): "a/one needs the channels open, close: close missing",
+    }
+
+
+def test_a_model_that_reads_the_calendar_gets_the_stamps_of_what_it_reads():
+    given = series([[i] * 4 for i in range(12)], start="2024-01-01T22:00:00+05:30")
+    (task,) = planned(card(**CANDLES), given, frequency="15min").tasks
+    first = MONDAY + 22 * 3600 + 2 * 900  # two rows are cut; the clock is that of the start's own offset
+    assert task.series.stamps.tolist() == list(range(first, first + 14 * 900, 900))
+    assert "calendar_assumed" not in codes(task)
+    (task,) = planned(card(), series([1], start="2024-01-01"), frequency="D").tasks
+    assert task.series.stamps is None
+
+
+def test_a_calendar_that_was_not_sent_is_assumed_and_told():
+    c, given = card(**CANDLES), series([[1] * 4])
+    (task,) = planned(c, given, prediction_length=2).tasks
+    assert task.series.stamps.tolist() == [MONDAY, MONDAY + 3600, MONDAY + 7200]
+    assert [n.sentence for n in task.notices if n.code == "calendar_assumed"] == [
+        "The model reads the calendar, and not all of it was sent: hourly steps and a start on Monday, 2024-01-01 at"
+        " 00:00 assumed."
+    ]
+    (task,) = planned(c, given, prediction_length=1, frequency="D").tasks
+    assert np.diff(task.series.stamps).tolist() == [86400]
+    assert "hourly" not in next(n.sentence for n in task.notices if n.code == "calendar_assumed")
+    (task,) = planned(c, series([[1] * 4], start="2030-06-01"), prediction_length=1).tasks
+    assert np.diff(task.series.stamps).tolist() == [3600]
+    assert "2024" not in next(n.sentence for n in task.notices if n.code == "calendar_assumed")
+
+
+def test_an_assumed_calendar_that_ends_is_refused_at_the_horizon():
+    assert ("parameters", "prediction_length") in faults(
+        card(**CANDLES), series([[1] * 4], start="9999-12-31T22:00:00"), prediction_length=4
+    )
+
+
+def test_paths_are_returned_where_a_number_of_them_is_asked():
+    c = card(sampling={"native": True})
+    (task,) = planned(c, seed=1).tasks
+    assert (task.series.sampling.count, task.series.sampling.returned) == (100, False)
+    (task,) = planned(c, seed=1, num_samples=7).tasks
+    assert (task.series.sampling.count, task.series.sampling.returned) == (7, True)
