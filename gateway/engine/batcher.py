@@ -146,10 +146,18 @@ class Batcher:
         return Outcome(results, (elapsed - compute_s) * 1e3, compute_s * 1e3)
 
     def _push(self, card: ModelCard, series: Sequence[Series], request: int) -> Generator[None, None, None]:
+        together: list[Item] = []  # a cut takes those that learn from each other at once, if all are there
         for index, one in enumerate(series):
-            self._queue.push([item_of(card, one, request, index)])
-            self._wake()
+            item = item_of(card, one, request, index)
+            if item.key.family is None:
+                self._queue.push([item])
+                self._wake()
+            else:
+                together.append(item)
             yield
+        if together:
+            self._queue.push(together)
+            self._wake()
 
     def fail_all(self, error: GatewayError) -> None:
         """Answer every caller with `error`."""

@@ -13,7 +13,8 @@ The rules of a cut, in this order:
 
 An item is passed over when a cut leaves it behind and takes one that stands later in the order. Rule 1 passes nobody
 over, rule 2 takes due items in order only, and rule 3 begins when no due item is left: so no item is passed over in
-more than one cut.
+more than one cut. Series that learn from each other are as one item, which stands where the first of them does: their
+forecasts would otherwise depend on the cuts.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ def item_of(card: ModelCard, series: Series, request: int = 0, index: int = 0) -
     """Key and price of one series; seeds, levels and the horizon within its class change neither."""
     batching = card.batching
     rows, length = series.target.shape
+    if card.covariates.past == "native":  # each is a row beside the channels
+        rows += len(series.past)
     horizon_class = card.horizon_class(series.horizon)
     factor = batching.horizon_factors[horizon_class] if batching.horizon_factors else 1.0
     draw = series.sampling
@@ -176,11 +179,14 @@ class BatchQueue:
                 return
 
     def _take(self, request: _Request, item: Item, draft: _Draft, walk: _Walk) -> bool:
-        """Move one item from the queue into the cut, if it fits."""
+        """Move one item from the queue into the cut, if it fits, and with it all that it learns from."""
         fits = draft.add(item)
         if fits:
             walk.took(request, item)
             self._remove(request, item)
+            while item.key.family is not None and (other := request.first_of(item.key)) is not None:
+                draft.add(other, above_budget=True)
+                self._remove(request, other)
         return fits
 
     def _insert(self, item: Item) -> _Request:
@@ -320,8 +326,8 @@ class _Draft:
         self._groups: dict[BatchKey, _DraftGroup] = {}
         self._used = 0.0  # sum over groups of padded tokens by the budget of their model
 
-    def add(self, item: Item) -> bool:
-        """Add `item` if it fits; the first one always does."""
+    def add(self, item: Item, above_budget: bool = False) -> bool:
+        """Add `item` if it fits; the first one always does, and so does one that is to be `above_budget`."""
         group = self._groups.get(item.key)
         rows, longest = item.rows, item.row_tokens
         before = 0.0
@@ -330,7 +336,8 @@ class _Draft:
             before = group.used
         used = rows * longest / item.batching.token_budget
         total = self._used - before + used
-        if self._groups and (total > 1 + _SLACK or rows > item.batching.max_series):
+        full = total > 1 + _SLACK or rows > item.batching.max_series
+        if self._groups and full and not above_budget:
             return False
         if group is None:
             group = self._groups[item.key] = _DraftGroup()

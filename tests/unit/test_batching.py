@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapters.base import Sampling, Series
-from catalog.card import Batching, Licence, ModelCard
+from catalog.card import Batching, Covariates, Licence, ModelCard
 from gateway.engine.batching import BatchQueue, item_of, length_bucket
 
 BATCHING = Batching(
@@ -94,6 +94,26 @@ def test_rows_that_compute_otherwise_do_not() -> None:
 def test_series_that_learn_from_each_other_meet_whatever_their_lengths() -> None:
     together = [replace(series(n), cross_learning=True) for n in (10, 100, 2000)]
     assert len({item_of(CARD, s).key for s in together}) == 1
+
+
+def test_series_that_learn_from_each_other_run_in_one_cut() -> None:
+    """Of a budget of 100 tokens, each of them takes 33 or more."""
+    queue = BatchQueue()
+    queue.push([item_of(CARD, series(900), 1)])
+    queue.push(
+        [item_of(CARD, replace(series(n), cross_learning=True), 2, i) for i, n in enumerate((500, 2000, 10, 600))]
+    )
+    queue.push([item_of(CARD, replace(series(500), cross_learning=True), 3, i) for i in range(2)])
+    assert cut(queue) == [[(1, 0)], [(2, 0), (2, 1), (2, 2), (2, 3)]]
+    assert cut(queue) == [[(3, 0), (3, 1)]]
+    assert queue.tokens() == {}
+
+
+def test_covariates_that_the_model_reads_are_rows() -> None:
+    asked = replace(series(16, channels=2), past=np.zeros((3, 16)))
+    reads = msgspec.structs.replace(CARD, covariates=Covariates(past="native", future="native"))
+    assert item_of(CARD, asked).rows == 2
+    assert item_of(reads, asked).rows == 5
 
 
 def test_a_key_reads_as_words() -> None:
