@@ -60,6 +60,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     temperature: bool = False
     top_p: bool = False
     top_k: bool = False
+    default_top_k: Annotated[int, Meta(ge=0)] = 0  # where the caller names none; 0: draw from all
     copula: bool = False  # paths drawn on demand from the quantile forecast
 
 

@@ -297,7 +297,10 @@ class _Calendar:
 def _step_s(frequency: timeline.Frequency) -> float:
     """Average seconds of one step, over enough of them to even out months and weekends."""
     steps = 420
-    seconds = timeline.Grid(timeline.parse_start("2001-01-01"), frequency).seconds(0, steps + 1)
+    try:
+        seconds = timeline.Grid(timeline.parse_start("0001-01-01"), frequency).seconds(0, steps + 1)
+    except timeline.TimelineError:  # steps so long that few of them pass the year 9999
+        return frequency.step.least_ns / 1e9
     return float(seconds[-1] - seconds[0]) / steps
 
 
@@ -313,7 +316,7 @@ def _sampling(p: Parameters, card: ModelCard) -> tuple[Sampling | None, bool]:
         count=p.num_samples or DEFAULT_PATHS,
         seed=seed,
         temperature=1.0 if p.temperature is None else p.temperature,
-        top_k=p.top_k or 0,
+        top_k=card.sampling.default_top_k if p.top_k is None else p.top_k,
         top_p=1.0 if p.top_p is None else p.top_p,
         copula=copula,
         returned=p.num_samples is not None,

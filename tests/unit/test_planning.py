@@ -268,3 +268,10 @@ def test_paths_are_returned_where_a_number_of_them_is_asked():
     assert (task.series.sampling.count, task.series.sampling.returned) == (100, False)
     (task,) = planned(c, seed=1, num_samples=7).tasks
     assert (task.series.sampling.count, task.series.sampling.returned) == (7, True)
+
+
+def test_without_a_top_k_the_model_draws_as_its_card_says():
+    c = card(sampling={"native": True, "top_k": True, "default_top_k": 50})
+    for sent, used in ({}, 50), ({"top_k": 0}, 0), ({"top_k": 7}, 7):
+        (task,) = planned(c, **sent).tasks
+        assert task.series.sampling.top_k == used
