@@ -133,6 +133,9 @@ def small_models(ids: Sequence[str], weights_dir: Path) -> dict[str, Table]:
     for model_id in ids:
         card = packaged(model_id)
         sample = build(card, weights_dir / card.weights["model"].repository)
+        for name, weights in card.weights.items():
+            if name != "model":  # a repository of its own, such as a tokenizer's
+                (weights_dir / weights.repository).symlink_to(sample.folders[name])
         tables[model_id] = _difference(card, sample)
     return tables
 

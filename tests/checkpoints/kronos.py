@@ -28,25 +28,25 @@ TABLES = {"minute": 60, "hour": 24, "weekday": 7, "day": 32, "month": 13}
 def build(card: ModelCard, folder: Path) -> Sample:
     """A model of two layers with a tokenizer of two and three, five bits for each half of a token."""
     write(folder)
-    folders = {"model": folder / "model", "tokenizer": folder / "tokenizer"}
+    folders = {"model": folder, "tokenizer": folder / "tokenizer"}
     small = msgspec.structs.replace(card, max_context=CONTEXT, max_horizon=HORIZON)
     return Sample(card=small, folders=folders, reference=Plain(folders, CONTEXT).quantiles)
 
 
 def write(folder: Path, width: int = 32, inner: int = 48, heads: int = 2, bits: int = 5, seed: int = 0) -> None:
-    """Write `model` and `tokenizer` below `folder`, with config.json and model.safetensors each."""
+    """Write a model to `folder` and its tokenizer to `tokenizer` below, config.json and model.safetensors each."""
     generator = torch.Generator().manual_seed(seed)
     sizes = {"d_model": width, "n_heads": heads, "ff_dim": inner, "s1_bits": bits, "s2_bits": bits}
 
-    def save(name: str, config: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def save(place: Path, config: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> None:
         weights = {key: _lively(key, torch.randn(shape, generator=generator)) for key, shape in shapes.items()}
-        (folder / name).mkdir(parents=True)
-        save_file(weights, folder / name / "model.safetensors")
-        (folder / name / "config.json").write_text(json.dumps({**config, "learn_te": True}))
+        place.mkdir(parents=True, exist_ok=True)
+        save_file(weights, place / "model.safetensors")
+        (place / "config.json").write_text(json.dumps({**config, "learn_te": True}))
 
-    save("model", {**sizes, "n_layers": 2}, _model_shapes(width, inner, bits))
+    save(folder, {**sizes, "n_layers": 2}, _model_shapes(width, inner, bits))
     stacks = {"d_in": 6, "n_enc_layers": 3, "n_dec_layers": 4}
-    save("tokenizer", {**sizes, **stacks}, _tokenizer_shapes(width, inner, bits))
+    save(folder / "tokenizer", {**sizes, **stacks}, _tokenizer_shapes(width, inner, bits))
 
 
 def _affine(name: str, width_out: int, width_in: int) -> dict[str, tuple[int, ...]]:
