@@ -12,8 +12,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.base import Call
-from gateway.dialects.canonical import arrays, decode, diagnose, envelope, malformed, walk
+from gateway.dialects.base import Call, Steps
+from gateway.dialects.canonical import arrays, decode, diagnose, envelope, malformed, sliced, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.domain import ForecastRequest
@@ -243,7 +243,7 @@ def test_a_matrix_is_read_where_it_is_one_and_nowhere_else(text: str) -> None:
     is_matrix = bool(rows) and len({len(r) for r in rows}) == 1
     is_matrix = is_matrix and all(c is None or type(c) in (int, float) for r in rows for c in r)
     try:
-        found = arrays.matrix(msgspec.Raw(text.encode()), Format.JSON)
+        found = at_once(arrays.matrix(msgspec.Raw(text.encode()), Format.JSON))
     except msgspec.DecodeError:
         assert not is_matrix
     else:
@@ -266,7 +266,9 @@ def test_a_msgpack_matrix_is_read_whatever_its_number_types(
         target = [[float(np.array(c or 0, dtype=size)) if abs(c or 0) < 1e30 else 1.0 for c in row] for row in target]
         rows = [bytes([0x90 | len(r)]) + b"".join(sign + np.array(c, dtype=size).tobytes() for c in r) for r in target]
         raw = b"\xdc" + len(rows).to_bytes(2, "big") + b"".join(rows)
-    np.testing.assert_array_equal(arrays.matrix(msgspec.Raw(raw), Format.MSGPACK), np.array(target, dtype=np.float64))
+    np.testing.assert_array_equal(
+        at_once(arrays.matrix(msgspec.Raw(raw), Format.MSGPACK)), np.array(target, dtype=np.float64)
+    )
     at = data.draw(st.integers(0, len(raw) - 1))
     changed = raw[:at] + data.draw(st.binary(min_size=1, max_size=1)) + raw[at + 1 :]
     try:
@@ -276,6 +278,58 @@ def test_a_msgpack_matrix_is_read_whatever_its_number_types(
     if expected is None or expected.ndim != 2 or not expected.size:
         return
     try:
-        np.testing.assert_array_equal(arrays.matrix(msgspec.Raw(changed), Format.MSGPACK), expected)
+        np.testing.assert_array_equal(at_once(arrays.matrix(msgspec.Raw(changed), Format.MSGPACK)), expected)
     except msgspec.ValidationError:
         assert not np.isfinite(expected).all()
+
+
+words = st.lists(st.one_of(st.none(), st.text('a\\",[{é', max_size=4)), min_size=1, max_size=12)
+ODD = st.one_of(targets(), words, st.lists(cells), st.lists(JUNK), st.lists(st.lists(JUNK, max_size=2), max_size=30))
+
+
+@EXAMPLES
+@given(encoded(ODD), st.integers(40, 60))
+def test_a_long_array_is_split_into_arrays_of_its_members(sent: tuple[Any, bytes, Format], window: int) -> None:
+    content, raw, form = sent
+    pieces = [p for p in slices.of_array(raw, form, window) if p]
+    assert [member for p in pieces for member in form.decode(p, list[Any])] == content
+    assert all(len(p) <= 2 * window or len(form.decode(p, list[Any])) == 1 for p in pieces)
+
+
+@EXAMPLES
+@given(encoded(ODD), st.integers(40, 60))
+def test_slices_change_nothing_in_what_is_read(sent: tuple[Any, bytes, Format], window: int) -> None:
+    _, raw, form = sent
+
+    def outcome(steps: Steps[Any]) -> str:
+        try:
+            return repr(at_once(steps))
+        except msgspec.ValidationError:
+            return "refused"
+
+    array = msgspec.Raw(raw)
+    assert outcome(arrays.matrix(array, form, window)) == outcome(arrays.matrix(array, form))
+    assert outcome(arrays.values(array, form, window)) == outcome(arrays.values(array, form))
+    for read, faults_in in ((arrays.matrix, sliced.target), (arrays.values, sliced.covariate)):
+        refused = outcome(read(array, form, window)) == "refused"
+        found = at_once(faults_in(raw, form, (), window))
+        assert bool(found) == refused
+        assert len(found) <= MAX_FAULTS
+
+
+@EXAMPLES
+@given(encoded(ODD, st.just(Format.JSON)), st.integers(40, 60), st.data())
+def test_a_long_array_with_a_byte_changed_is_json_only_where_all_its_slices_are(
+    sent: tuple[Any, bytes, Format], window: int, data: st.DataObject
+) -> None:
+    _, raw, form = sent
+    at = data.draw(st.integers(1, len(raw) - 1))
+    changed = raw[:at] + data.draw(st.sampled_from([b"", b",", b"[", b"]", b'"', b"1"])) + raw[at + 1 :]
+
+    def is_array(content: bytes) -> bool:
+        try:
+            return isinstance(json.loads(content), list)
+        except ValueError:
+            return False
+
+    assert is_array(changed) == all(is_array(p) for p in slices.of_array(changed, form, window) if p)

@@ -4,6 +4,8 @@ A target `[[1.0],[2.5],[null]]` read as lists of lists costs one list a row, whi
 35 ms against 11). So the brackets between rows are taken out and the flat list that is left is read. What does not
 look so regular (mixed spacing) takes the general way; both accept the same bodies.
 
+What is longer than a window is read in slices.
+
 All functions raise msgspec.DecodeError, and its subclass msgspec.ValidationError for what is well formed but not an
 array of the shape wanted.
 """
@@ -18,7 +20,10 @@ import msgspec
 import numpy as np
 from msgspec import Raw, ValidationError
 
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical import slices
 from gateway.dialects.canonical.media import Format
+from gateway.dialects.canonical.slices import LONGEST, WINDOW
 from gateway.domain import Array, CovariateValues
 
 T = TypeVar("T")
@@ -42,9 +47,28 @@ _WORDS: Mapping[Format, Reader[Words]] = {
 _SPACE = b" \t\r\n"
 
 
-def matrix(raw: Raw, form: Format) -> Array:
+def matrix(raw: Raw, form: Format, window: int = WINDOW) -> Steps[Array]:
     """A target `[time][channel]` of number or null, at least one row and one channel, as `(time, channels)`."""
     content = bytes(raw)
+    if len(content) <= window:
+        return _matrix(content, form)
+    found, rows = np.empty((0, 0)), 0
+    for piece in slices.of_array(content, form, window):
+        if piece:
+            part = _matrix(piece, form)
+            if not rows:  # no row takes fewer bytes; memory that is not written to is not taken
+                found = np.empty((len(content) // (part.shape[1] + 1) + 1, part.shape[1]))
+            if part.shape[1] != found.shape[1]:
+                raise ValidationError("Expected rows of one length")
+            found[rows : rows + len(part)] = part
+            rows += len(part)
+        yield
+    return found[:rows]
+
+
+def _matrix(content: bytes, form: Format) -> Array:
+    if len(content) > LONGEST:
+        raise ValidationError("Expected shorter rows")
     found = _regular_json(content) if form is Format.JSON else _regular_msgpack(content)
     if found is None:
         rows = _ROWS[form](content)
@@ -54,9 +78,27 @@ def matrix(raw: Raw, form: Format) -> Array:
     return found
 
 
-def values(raw: Raw, form: Format) -> CovariateValues:
+def values(raw: Raw, form: Format, window: int = WINDOW) -> Steps[CovariateValues]:
     """A covariate: numbers and nulls as `(time,)`, or strings and nulls as they are."""
     content = bytes(raw)
+    if len(content) <= window:
+        return _values(content, form)
+    found, count = np.empty(len(content)), 0  # no value takes less than a byte
+    try:
+        for piece in slices.of_array(content, form, window):
+            if piece:
+                part = _floats(_CELLS[form](piece))
+                found[count : count + len(part)] = part
+                count += len(part)
+            yield
+    except ValidationError:
+        if len(content) > LONGEST:
+            raise ValidationError(f"Expected at most {LONGEST} bytes of categories") from None
+        return _WORDS[form](content)
+    return found[:count]
+
+
+def _values(content: bytes, form: Format) -> CovariateValues:
     try:
         return _floats(_CELLS[form](content))
     except ValidationError:

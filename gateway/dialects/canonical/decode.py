@@ -59,7 +59,7 @@ def typed(body: Envelope, wire: Wire) -> Steps[ForecastRequest]:
     horizon = parameters.horizon_of(controls)
     read: list[SeriesInput] = []
     for i, one in enumerate(sent.inputs):
-        found, more = series.read(one, body, wire, horizon, ("inputs", i))
+        found, more = yield from series.read(one, body, wire, horizon, ("inputs", i))
         read.append(found)
         faults += more
         if len(faults) >= MAX_FAULTS:

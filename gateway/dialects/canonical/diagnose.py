@@ -64,7 +64,7 @@ def faults(body: Envelope, wire: Wire) -> Steps[list[Fault]]:
     for i, raw in enumerate(_inputs(sent.get("inputs"), form, found)):
         if len(found) >= MAX_FAULTS:
             break
-        found += _series(body.whole(raw), wire, horizon, ("inputs", i))
+        found += yield from _series(body.whole(raw), wire, horizon, ("inputs", i))
         yield
     return found[:MAX_FAULTS]
 
@@ -102,7 +102,7 @@ def _inputs(raw: Raw | None, form: Format, found: list[Fault]) -> list[Raw]:
     return inputs
 
 
-def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> list[Fault]:
+def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> Steps[list[Fault]]:
     form = wire.asked
     mistyped: list[Fault] = []
     try:
@@ -116,7 +116,7 @@ def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> list[Fau
         mistyped = walk.found(walked, failure, place)
         sound = {"target": Raw(form.encode([])), **_sound(fields, _SERIES, mistyped, place)}
         sent = form.decode(form.encode(sound), SeriesEnvelope)
-    _, more = series.read(sent, _UNCUT, wire, horizon, place)
+    _, more = yield from series.read(sent, _UNCUT, wire, horizon, place)
     return mistyped + _further(more, mistyped)
 
 

@@ -61,7 +61,7 @@ def _cut(body: bytes, long: int) -> Steps[Envelope]:
     """`body` with marks in place of its long arrays, those of `inputs` excepted."""
     pieces: list[bytes] = []
     arrays: list[bytes] = []
-    done = position = 0
+    done = position = searched = 0
     while opening := _KEYED_ARRAY.search(body, position):
         start = opening.end()
         quote = body.find(b'"', start)
@@ -72,6 +72,9 @@ def _cut(body: bytes, long: int) -> Steps[Envelope]:
             pieces += (body[done:start], b'[[%s%d"]]' % (_SIGN, len(arrays)))
             arrays.append(body[start:end])
             done = end
+            yield
+        searched += 1
+        if searched % 256 == 0:
             yield
     return Envelope(b"".join((*pieces, body[done:])), tuple(arrays))
 

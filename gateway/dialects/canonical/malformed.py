@@ -13,9 +13,14 @@ from gateway.errors import Code, Fault, GatewayError, Place
 
 _AT_BYTE = re.compile(r"(?:.*malformed: )?(.*) \(byte (\d+)\)$")
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)\b")
-# Strings (to the end of what is looked at where they are not closed), runs of rows, runs of numbers, and brackets.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(?:\[[^][{}"]*\]\s*,\s*)+|(?:,[-+.\w\s]*)+|[][{}]', re.DOTALL)
-_TOKENS_A_STEP = 256
+# Strings (to the end of what is looked at where they are not closed), runs of rows, runs of numbers, brackets, and
+# what else there is. All but strings are short enough for a step of many.
+_TOKEN = re.compile(
+    rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|(?:\[[^][{}"]{0,256}\]\s{0,64},\s{0,64}){1,64}|(?:,[-+.\w\s]{0,64}){1,64}|[][{}]'
+    rb'|[^][{}",]{1,4096}',
+    re.DOTALL,
+)
+_TOKENS_A_STEP, _BYTES_A_STEP = 256, 64 * 1024
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -75,7 +80,8 @@ def _where(body: bytes, form: Format, failure: Exception) -> tuple[int, str]:
 def place_at(body: bytes, offset: int) -> Steps[Place]:
     """The place of the value that `offset` lies in, by the brackets, keys and commas before it."""
     stack: list[str | int | None] = []  # index in an array; key in an object, None before the key
-    for count, token in enumerate(_TOKEN.finditer(body, 0, offset)):
+    step = 0
+    for count, token in enumerate(_TOKEN.finditer(body, 0, offset), start=1):
         text = token[0]
         if text == b"[":
             stack.append(0)
@@ -86,10 +92,10 @@ def place_at(body: bytes, offset: int) -> Steps[Place]:
         elif text.startswith(b'"'):
             if stack and stack[-1] is None and text[1:].endswith(b'"'):
                 stack[-1] = shown(text[1:-1].decode("utf-8", "replace"))
-        elif stack:
+        elif stack and (members := text.count(b"]") or text.count(b",")):
             top = stack[-1]
-            members = text.count(b"]") or text.count(b",")
             stack[-1] = top + members if isinstance(top, int) else None
-        if count % _TOKENS_A_STEP == 0:
+        if count % _TOKENS_A_STEP == 0 or token.end() > step + _BYTES_A_STEP:
+            step = token.end()
             yield
     return tuple(p for p in stack if p is not None)

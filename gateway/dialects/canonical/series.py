@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from gateway.dialects.canonical import arrays, metadata, walk
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical import arrays, metadata, sliced, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.metadata import Echo
@@ -18,22 +19,23 @@ from gateway.dialects.canonical.types import SeriesEnvelope
 from gateway.domain import Array, CovariateValues, SeriesInput
 from gateway.errors import MAX_FAULTS, Fault, Place
 
+MAX_COVARIATES = 1000  # of a series, each way: every one is a regressor, and a thousand take a second to decode
 _UNREAD = np.empty((0, 0))  # stands for a target with faults of its own
 Covariates = dict[str, CovariateValues]
 
 
 def read(
     sent: SeriesEnvelope, body: Envelope, wire: Wire, horizon: int | None, place: Place
-) -> tuple[SeriesInput, list[Fault]]:
+) -> Steps[tuple[SeriesInput, list[Fault]]]:
     """A series of `body`, to be used where there are no faults. `horizon` None: unknown for a fault of its own.
 
     Raises msgspec.DecodeError where an array is not well formed.
     """
     faults: list[Fault] = []
     form = wire.asked
-    target = _target(body.whole(sent.target), form, (*place, "target"), faults)
-    past = _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
-    future = _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
+    target = yield from _target(body.whole(sent.target), form, (*place, "target"), faults)
+    past = yield from _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
+    future = yield from _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
     found = SeriesInput(
         target=target,
         start=sent.start,
@@ -67,27 +69,33 @@ def echo(sent: Raw, wire: Wire, place: Place, faults: list[Fault], item_id: str 
         return None
 
 
-def _target(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Array:
+def _target(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Steps[Array]:
     try:
-        return arrays.matrix(raw, form)
+        return (yield from arrays.matrix(raw, form))
     except msgspec.ValidationError as exc:
-        faults += walk.found(walk.target(walk.untyped(raw, form), place), exc, place)
+        found = yield from sliced.target(bytes(raw), form, place)
+        faults += walk.found(found, exc, place)
         return _UNREAD
 
 
 def _covariates(
     sent: Mapping[str, Raw] | None, body: Envelope, form: Format, place: Place, faults: list[Fault]
-) -> Covariates:
+) -> Steps[Covariates]:
     read: Covariates = {}
+    if sent and len(sent) > MAX_COVARIATES:
+        faults.append(Fault(place, f"Expected at most {MAX_COVARIATES} covariates, got {len(sent)}"))
+        return read
     for name, part in (sent or {}).items():
         if len(faults) >= MAX_FAULTS:
             break
         raw = body.whole(part)
         try:
-            read[name] = arrays.values(raw, form)
+            read[name] = yield from arrays.values(raw, form)
         except msgspec.ValidationError as exc:
             at = (*place, walk.shown(name))
-            faults += walk.found(walk.covariate(walk.untyped(raw, form), at), exc, at)
+            found = yield from sliced.covariate(bytes(raw), form, at)
+            faults += walk.found(found, exc, at)
+        yield
     return read
 
 

@@ -184,9 +184,18 @@ def target(value: object, place: Place) -> Iterator[Fault]:
         msg = "Expected a 2D array [time][channel], got a 1D array: wrap each value, [v1, v2] becomes [[v1], [v2]]"
         yield Fault(place, msg, "type_error")
     else:
-        width = next((len(row) for row in value if isinstance(row, list) and row), 0)
-        for i, row in enumerate(value):
-            yield from _row(row, width, (*place, i))
+        yield from rows(value, width_of(value), 0, place)
+
+
+def width_of(value: list[object]) -> int:
+    """Channels of the first row that has any, against which the others are held; 0: there is none."""
+    return next((len(row) for row in value if isinstance(row, list) and row), 0)
+
+
+def rows(value: list[object], width: int, start: int, place: Place) -> Iterator[Fault]:
+    """Faults of rows of a target, of which `start` is the first one's index."""
+    for i, row in enumerate(value, start):
+        yield from _row(row, width, (*place, i))
 
 
 def _row(row: object, width: int, place: Place) -> Iterator[Fault]:
@@ -205,16 +214,28 @@ def covariate(value: object, place: Place) -> Iterator[Fault]:
     """Faults of one covariate: numbers and nulls, or strings and nulls."""
     if not isinstance(value, list):
         yield Fault(place, f"Expected an array over time, got {noun(value)}", "type_error")
-    elif isinstance(next((v for v in value if v is not None), None), str):
-        for i, v in enumerate(value):
-            if v is not None and not isinstance(v, str):
-                yield Fault((*place, i), f"Expected strings throughout, got {noun(v)}", "type_error")
     else:
-        yield from _cells(value, place, "a number or null")
+        yield from over_time(value, is_categorical(value), 0, place)
 
 
-def _cells(cells: list[object], place: Place, expected: str) -> Iterator[Fault]:
-    for i, cell in enumerate(cells):
+def is_categorical(value: list[object]) -> bool | None:
+    """Whether the first value that is not null is a string; None: all are null."""
+    first = next((v for v in value if v is not None), None)
+    return None if first is None else isinstance(first, str)
+
+
+def over_time(value: list[object], categorical: bool | None, start: int, place: Place) -> Iterator[Fault]:
+    """Faults of values of a covariate, of which `start` is the first one's index."""
+    if not categorical:
+        yield from _cells(value, place, "a number or null", start)
+        return
+    for i, v in enumerate(value, start):
+        if v is not None and not isinstance(v, str):
+            yield Fault((*place, i), f"Expected strings throughout, got {noun(v)}", "type_error")
+
+
+def _cells(cells: list[object], place: Place, expected: str, start: int = 0) -> Iterator[Fault]:
+    for i, cell in enumerate(cells, start):
         if cell is None:
             continue
         if not _is_number(cell):
