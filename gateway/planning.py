@@ -6,8 +6,8 @@ Nothing here runs a model. A dry run answers with the plan; a forecast sends its
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ from gateway.domain import (
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 
 MAX_NUMBERS = 10_000_000  # of one answer: 150 MB of JSON
+GROUP_ROWS = 256  # channels and covariates that learn from each other: the library's own bound, as memory grows squared
 DEFAULT_PATHS = 100  # sample paths that quantiles are read from where the caller names no number
 # A model that reads the calendar needs one: what stands in for a start and for a frequency that were not sent.
 ASSUMED_START = timeline.parse_start("2024-01-01")
@@ -115,7 +116,7 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
         card=card,
         horizon=request.parameters.prediction_length,
         levels=levels,
-        tasks=tuple(tasks),
+        tasks=tuple(_grouped(tasks) if request.parameters.cross_learning else tasks),
         deterministic=not drawn,
     )
 
@@ -405,6 +406,19 @@ def _task(
         ),
         metadata=source.metadata,
     )
+
+
+def _grouped(tasks: Sequence[Task]) -> Iterator[Task]:
+    """The tasks of one request in groups that learn from each other: each takes series until it has its rows."""
+    group = rows = 0
+    for task in tasks:
+        if task.series is None:
+            yield task
+            continue
+        yield replace(task, series=replace(task.series, group=group))
+        rows += len(task.series.target) + len(task.series.past)
+        if rows >= GROUP_ROWS:
+            group, rows = group + 1, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
