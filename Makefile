@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install serve test test-full lint mutants bench clean
+.PHONY: install serve test test-full lint mutants bench evaluate clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). On Debian: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -31,6 +32,17 @@ test: lint
 
 test-full: lint
 	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -m tests.benchmark.http_path
+	$(BIN)/python -m tests.benchmark.many_clients
+	$(BIN)/python -m tests.benchmark.bench_engine
+	$(BIN)/python -m tests.benchmark.bench_wire
+	$(BIN)/python -m tests.benchmark.bench_chronos_bolt
+	$(BIN)/python -m tests.benchmark.bench_timesfm
+
+evaluate: install
+	$(BIN)/python -m evaluation bolt-nano auto-theta auto-ets --data ../shared/data --out evaluation/out
 
 mutants: install
 	$(BIN)/python -m tests.conformance.mutants

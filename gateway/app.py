@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import math
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import structlog
@@ -193,6 +196,7 @@ def serve(resolved: Resolved) -> None:
     """Serve until SIGINT or SIGTERM, then finish what was accepted. Raises GatewayError where the address is taken."""
     server = resolved.settings.server
     configure_logging(server.log_level, server.log_format)
+    _make_folder(server.data_dir)
     listener = _listen(server.host, server.port)
     config = uvicorn.Config(
         create_app(resolved),
@@ -221,7 +225,19 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as exc:
-        raise GatewayError(Code.UNAVAILABLE, f"Cannot listen on {host}:{port}: {exc.strerror}.") from None
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        sentence = f"Cannot listen on {host}:{port}: {reason}. Choose another with --host and --port."
+        raise GatewayError(Code.UNAVAILABLE, sentence) from None
+
+
+def _make_folder(data_dir: str) -> None:
+    """Make the data folder; one that cannot be used is said at once, not when something is first kept."""
+    folder = Path(data_dir).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        sentence = f"The data folder {folder} cannot be used: {exc.strerror}. Choose another with --data-dir."
+        raise GatewayError(Code.UNAVAILABLE, sentence) from None
 
 
 def _announce(server: ServerSettings, listener: socket.socket) -> None:
@@ -233,9 +249,15 @@ def _announce(server: ServerSettings, listener: socket.socket) -> None:
         '{"model": "seasonal-naive", "inputs": [{"target": [[110], [113], [108], [116]]}], '
         '"parameters": {"prediction_length": 3}}'
     )
+    if not server.allow_anonymous and not _is_loopback(host):
+        log.warning("other_machines_are_refused", reason="no keys, and allow_anonymous is not set")
     print(
         f"Forecast Gateway {__version__} on {url}\n"
         f"  pages: {url}/docs  {url}/metrics\n"
         f"  try:   curl -s {url}/v1/forecast -H 'content-type: application/json' -d '{body}'",
         flush=True,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback

@@ -95,6 +95,9 @@ def read_table(path: Path) -> Table:
         return Table(path, _text_columns(path), 2)
     except pa.ArrowInvalid as exc:
         raise TableError(f"{path}: {exc}") from None
+    except UnicodeDecodeError as exc:
+        sentence = f"{path} is not UTF-8 text (byte {exc.start}); save it as UTF-8, or as Parquet"
+        raise TableError(sentence) from None
 
 
 def _text_columns(path: Path) -> dict[str, list[Cell]]:
@@ -231,6 +234,14 @@ def read_series(
             if repair and found:
                 order, times[name] = _mended(rows, times[name], step)
             stamps = times[name].texts
+        known: Mapping[str, Array] = {}
+        if future is not None:
+            rows_ahead = ahead.get(name, [])
+            if stamps and step is not None and roles.time is not None and roles.time in future.columns:
+                times_ahead = _times(future, roles.time, rows_ahead, time_format)
+                due = timeline.Grid(timeline.parse_start(stamps[0]), step)
+                rows_ahead = _on_time(future, name, rows_ahead, times_ahead, due.at(len(order), horizon))
+            known = _horizon(future, name, rows_ahead, covariates, horizon)
         values = np.stack([_numbers(table, t, order) for t in roles.targets], axis=1)
         if np.isnan(values).all(axis=0).any():
             raise TableError(f"{table.path}: {_of(name)}a target column holds no value")
@@ -240,7 +251,7 @@ def read_series(
                 target=values,
                 stamps=stamps,
                 past={c: _numbers(table, c, order) for c in covariates},
-                future=_horizon(future, name, ahead.get(name, []), covariates, horizon) if future else {},
+                future=known,
             )
         )
     taken = {roles.time, roles.id, *roles.targets, *covariates}
@@ -298,6 +309,18 @@ def _numbers(table: Table, name: str, rows: Sequence[int | None]) -> Array:
             raise TableError(f"{table.path}: {place}: {cell!r} is not a finite number")
         out[k] = value
     return out
+
+
+def _on_time(future: Table, name: str, rows: list[int], times: _Times, due: timeline.Stamps) -> list[int]:
+    """The rows of the steps `due`, in their order, whatever the order of the file."""
+    seen = zip(times.stamps.seconds.tolist(), times.stamps.nanos.tolist(), strict=True)
+    by_time = dict(zip(seen, rows, strict=True))
+    steps = list(zip(due.seconds.tolist(), due.nanos.tolist(), strict=True))
+    for i, step in enumerate(steps):
+        if step not in by_time:
+            (text,) = timeline.render(timeline.Stamps(due.seconds[i : i + 1], due.nanos[i : i + 1]), timeline.Form(""))
+            raise TableError(f"{future.path}: {_of(name)}no row for {text}, step {i + 1} of the horizon")
+    return [by_time[step] for step in steps]
 
 
 def _horizon(future: Table, name: str, rows: list[int], covariates: Sequence[str], horizon: int) -> Mapping[str, Array]:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from catalog import CatalogError
 from gateway import __version__
 from gateway.cli import doctor, forecast, models, pull, serve, settings
 from gateway.errors import GatewayError
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
         return code
-    except SettingsError as exc:
+    except (SettingsError, CatalogError) as exc:
         print(f"forecast-gateway: {exc}", file=sys.stderr)
         return 2
     except GatewayError as exc:

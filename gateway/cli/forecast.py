@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -62,7 +64,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "forecast",
         help="forecast every series of a CSV, TSV or Parquet file",
         description="Forecast every series of a file. Columns are found by themselves where their names or contents "
-        "tell; gaps, repeated times and irregular steps are reported with their rows and mended only with --repair.",
+        "tell; gaps, repeated times and disorder are reported with their rows and mended only with --repair.",
     )
     parser.add_argument("file", type=Path, help="CSV, TSV or Parquet file, one row a time (and series)")
     parser.add_argument("--model", help="model id or alias (default: the gateway's default model)")
@@ -76,7 +78,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--quantiles", default="0.1,0.5,0.9", metavar="Q,Q,...", help="levels (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="tidy CSV or Parquet (default: FILE.forecast.csv)")
     parser.add_argument("--plot", type=Path, metavar="FILE.html", help="a plot that needs no network")
-    parser.add_argument("--repair", action="store_true", help="mend gaps, repeated times and irregular steps")
+    parser.add_argument("--repair", action="store_true", help="fill gaps, sort times, keep the last of equal times")
     parser.add_argument("--url", help="ask this gateway instead of running the model here")
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="file that holds the key for --url")
     add_settings(parser, "engine")
@@ -86,7 +88,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     from gateway import tables
 
+    # A worker that ends as its loop closes is reaped twice; asyncio's word about that is nobody's concern here.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    out = args.out or args.file.with_name(f"{args.file.stem}.forecast.csv")
     try:
+        _check_outputs(args, out)
         job, reading = _read(args)
     except (tables.TableError, ValueError) as exc:
         print(f"forecast-gateway: {exc}", file=sys.stderr)
@@ -94,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
     if not _report(reading, repair=args.repair):
         return 2
     results = asyncio.run(_forecast(args, job, reading.series))
-    out = args.out or args.file.with_name(f"{args.file.stem}.forecast.csv")
     from gateway.cli.output import write_plot, write_table
 
     write_table(out, reading, job, results)
@@ -115,10 +120,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def _check_outputs(args: argparse.Namespace, out: Path) -> None:
+    """Refuse before the work what could not be written after it, or would overwrite what is read."""
+    inputs = {p.resolve() for p in (args.file, args.future) if p is not None}
+    for path in (p for p in (out, args.plot) if p is not None):
+        if path.resolve() in inputs:
+            raise ValueError(f"{path} is an input and would be overwritten; name another file with --out or --plot")
+        if not os.access(path.resolve().parent, os.W_OK) or path.is_dir():
+            raise ValueError(f"{path} cannot be written: {path.resolve().parent} is no folder that can be written to")
+    if out.suffix not in {".csv", ".parquet"}:
+        raise ValueError(f"--out {out}: the file's ending is .csv or .parquet")
+
+
 def _read(args: argparse.Namespace) -> tuple[Job, Reading]:
     from gateway import tables
 
-    levels = tuple(sorted({float(q) for q in args.quantiles.split(",") if q.strip()}))
+    try:
+        levels = tuple(sorted({float(q) for q in args.quantiles.split(",") if q.strip()}))
+    except ValueError:
+        raise ValueError(f"--quantiles are numbers such as 0.1,0.5,0.9, not {args.quantiles!r}") from None
     if any(not 0 < q < 1 for q in levels):
         raise ValueError("--quantiles are levels between 0 and 1")
     if args.horizon < 1:
@@ -245,6 +265,7 @@ def _failure(series: TableSeries, reason: str) -> Result:
 
 async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeries]) -> AsyncIterator[list[Result]]:
     """Ask a running gateway."""
+    import httpx
     import numpy as np
 
     from gateway.client import Client, ClientError
@@ -264,6 +285,8 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
                         **({"frequency": job.frequency} if job.frequency else {}),
                     },
                 )
+            except httpx.HTTPError as exc:
+                raise GatewayError(Code.UNAVAILABLE, f"{args.url} does not answer: {exc}") from None
             except ClientError as exc:
                 code = Code(exc.code) if exc.code in set(Code) else Code.INTERNAL
                 raise GatewayError(code, f"{args.url}: {exc.sentence}") from None

@@ -11,14 +11,18 @@ from gateway.settings import SECTIONS, Resolved, resolve
 def add_settings(parser: argparse.ArgumentParser, *sections: str) -> None:
     """Add `--config` and a flag for every setting of `sections`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
-    group = parser.add_argument_group("settings", "each also in the file, or as FORECAST_GATEWAY_<NAME>")
+    group = parser.add_argument_group(
+        "settings", "each also in the file, or as FORECAST_GATEWAY_<NAME>; `forecast-gateway settings` prints them all"
+    )
     for section in sections:
         for name in SECTIONS[section].__struct_fields__:
             flag = f"--{name.replace('_', '-')}"
             if name == "allow_anonymous":
-                group.add_argument(flag, dest=name, action="store_const", const=True, help=argparse.SUPPRESS)
+                group.add_argument(flag, dest=name, action="store_const", const=True)
             else:
-                group.add_argument(flag, dest=name, metavar="VALUE", help=argparse.SUPPRESS)
+                default = getattr(SECTIONS[section](), name)
+                shown = ",".join(default) if isinstance(default, tuple) else default
+                group.add_argument(flag, dest=name, metavar="VALUE", help=f"default: {shown}" if shown else None)
 
 
 def resolve_settings(args: argparse.Namespace) -> Resolved:

@@ -36,6 +36,11 @@ class Access:
                 "Callers from other machines need a key, and this gateway has none. "
                 "Its operator can serve them anonymously with allow_anonymous = true.",
             )
+        if not self._allow_anonymous and not _asks_for_this_machine(scope):
+            raise GatewayError(
+                Code.PERMISSION_DENIED,
+                "Without a key this gateway answers to its loopback name only. Ask for localhost or 127.0.0.1.",
+            )
         if role == "operator" and not _same_origin(scope):
             # A page of another site can make a browser send this request, though not read the answer.
             raise GatewayError(Code.PERMISSION_DENIED, "Operators' calls are not taken from other sites' pages.")
@@ -53,8 +58,27 @@ def _local(scope: Scope) -> bool:
         return False
 
 
+def _asks_for_this_machine(scope: Scope) -> bool:
+    """Whether the name asked for is a loopback one: a page can rebind a name of its own to 127.0.0.1."""
+    host = Headers(scope=scope).get("host")
+    if host is None or scope.get("client") is None:
+        return True  # no browser leaves the name out; a unix socket has none
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def _same_origin(scope: Scope) -> bool:
     """Whether the request comes from no page, or from one of this gateway."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
     return origin is None or urlsplit(origin).netloc == headers.get("host")

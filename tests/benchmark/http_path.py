@@ -40,7 +40,7 @@ class Caller:
 
     def send(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The body of the answer."""
-        head = f"{method} {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         self._socket.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         received = b""
         while b"\r\n\r\n" not in received:

@@ -17,7 +17,7 @@ from tests.serving import Gateway, serving
 
 LENGTH = 33  # rows of a series that stops at the gate
 JSON = {"content-type": "application/json"}
-HEAD = "POST /v1/forecast HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
+HEAD = "POST /v1/forecast HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 
 
 @pytest.fixture

@@ -275,3 +275,9 @@ def test_without_a_top_k_the_model_draws_as_its_card_says():
     for sent, used in ({}, 50), ({"top_k": 0}, 0), ({"top_k": 7}, 7):
         (task,) = planned(c, **sent).tasks
         assert task.series.sampling.top_k == used
+
+
+@pytest.mark.parametrize("frequency", ["1000000D", "8000YE", "100000W", "99999999999h", "2000QE", "D", "bh"])
+def test_any_length_of_step_is_planned(frequency):
+    (task,) = planned(None, series([1, 2]), frequency=frequency, prediction_length=1).tasks
+    assert task.series.step_s > 0

@@ -87,7 +87,7 @@ def ask(
 
     async def call() -> httpx.Response:
         transport = httpx.ASGITransport(app, client=(client, 1), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as caller:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as caller:
             return await caller.request(method, path, headers=headers)
 
     return asyncio.run(call())
@@ -168,7 +168,23 @@ def test_callers_of_other_machines_need_the_operators_word() -> None:
 def test_a_page_of_another_site_cannot_act_for_an_operator() -> None:
     refused = ask("POST", "/things/a/act", headers={"origin": "https://elsewhere.example"})
     assert (refused.status_code, refused.json()["code"]) == (403, "PERMISSION_DENIED")
-    assert ask("POST", "/things/a/act", headers={"origin": "http://gateway"}).status_code == 200
+    assert ask("POST", "/things/a/act", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert ask("POST", "/things/a/act", headers={"origin": "http://localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("evil.example:8000", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[bad", 403),
+    ],
+)
+def test_a_name_that_was_rebound_to_this_machine_is_not_answered(host: str, status: int) -> None:
+    assert ask("POST", "/things/a/act", headers={"host": host}).status_code == status
 
 
 def test_large_answers_are_compressed_as_the_caller_likes() -> None:

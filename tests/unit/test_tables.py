@@ -131,9 +131,20 @@ def test_future_covariates_need_their_past_and_the_whole_horizon(csv):
     reading = read(past, future=csv("ds,price\n2020-01-03,7\n2020-01-04,8\n", "future.csv"), horizon=2)
     assert reading.series[0].past["price"].tolist() == [5, 6]
     assert reading.series[0].future["price"].tolist() == [7, 8]
-    with pytest.raises(TableError, match="1 rows for a horizon of 2"):
+    shuffled = csv("ds,price\n2020-01-04,8\n2020-01-03,7\n2020-01-09,1\n", "future.csv")
+    assert read(past, future=shuffled, horizon=2).series[0].future["price"].tolist() == [7, 8]
+    with pytest.raises(TableError, match="no row for 2020-01-03T00:00:00, step 1 of the horizon"):
+        read(past, future=csv("ds,price\n2021-01-03,7\n2021-01-04,8\n", "future.csv"), horizon=2)
+    with pytest.raises(TableError, match="no row for 2020-01-04T00:00:00, step 2 of the horizon"):
         read(past, future=csv("ds,price\n2020-01-03,7\n", "future.csv"), horizon=2)
     with pytest.raises(TableError, match="'promo'"):
         read(past, future=csv("ds,promo\n2020-01-03,7\n", "future.csv"))
     with pytest.raises(TableError, match="row 3, column 'price' is empty"):
         read(past, future=csv("ds,price\n2020-01-03,7\n2020-01-04,\n", "future.csv"), horizon=2)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes("ds,größe\n2020-01-01,1\n".encode("latin-1"))
+    with pytest.raises(TableError, match=r"data\.csv is not UTF-8"):
+        read(path)
