@@ -12,7 +12,7 @@ import torch
 from adapters.arrays import UNOBSERVED, observed
 from adapters.base import Array, Batch, BatchForecast, Device, Sampling, Series, SeriesFailure, SeriesForecast
 from adapters.checkpoint import Checkpoint
-from adapters.kronos.candles import FEATURES, PRICES, Integers, Scale, calendar, candles, places
+from adapters.kronos.candles import AMOUNT, FEATURES, PRICES, VOLUME, Integers, Scale, calendar, candles, places
 from adapters.kronos.config import ModelConfig, TokenizerConfig, read_config
 from adapters.kronos.model import KronosModel
 from adapters.kronos.sampling import chances, grown
@@ -24,6 +24,7 @@ UNASKED = Sampling(count=100, seed=0)  # how paths are drawn for a series that d
 SCORES = 1 << 24
 
 NO_PRICES = SeriesFailure("Candles need the channels open, high, low and close.")
+NO_VOLUME = SeriesFailure("Candles with the channel amount need the channel volume too.")
 NO_STAMPS = SeriesFailure("Candles need a time stamp for every step of context and horizon.")
 
 
@@ -59,6 +60,8 @@ class Kronos:
     def _forecast(self, series: Series) -> SeriesForecast | SeriesFailure:
         if not set(PRICES) <= set(places(series)):
             return NO_PRICES
+        if AMOUNT in places(series) and VOLUME not in places(series):
+            return NO_VOLUME
         if not observed(series, self._max_context):
             return UNOBSERVED
         if series.stamps is None:
@@ -80,7 +83,7 @@ class Kronos:
         unit = torch.from_numpy(scale.normalised(features).astype(np.float32)).to(self._device)
         history = self._tokenizer.encode(unit)
         moments = torch.from_numpy(times).to(self._device)
-        chance = chances(sampling, horizon).to(self._device)
+        chance = chances(sampling, horizon, features).to(self._device)
         # What is left of the history once the last step stands in the window.
         kept = history[max(0, len(history) + horizon - self._max_context) :]
         at_once = max(1, SCORES // (horizon * (len(kept) + horizon)))

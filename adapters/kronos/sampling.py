@@ -6,17 +6,17 @@ neither batch, cache nor horizon.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from adapters.base import Sampling
+from adapters.base import Array, Sampling
 from adapters.kronos.model import KronosModel, Walk
+from adapters.seeding import generator_of
 
 
-def chances(sampling: Sampling, horizon: int) -> Tensor:
+def chances(sampling: Sampling, horizon: int, features: Array) -> Tensor:
     """Uniform numbers for s1 and s2 of every step and path, (horizon, 2, paths) float64; steps come in order."""
-    return torch.from_numpy(np.random.default_rng(sampling.seed).random((horizon, 2, sampling.count)))
+    return torch.from_numpy(generator_of(sampling.seed, features).random((horizon, 2, sampling.count)))
 
 
 def filtered(logits: Tensor, top_k: int, top_p: float) -> Tensor:

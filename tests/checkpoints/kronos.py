@@ -122,7 +122,7 @@ class Plain:
         mean, deviation = features.mean(axis=0), features.std(axis=0)
         unit = np.clip((features - mean) / (deviation + 1e-5), -5, 5)
         tokens = self._encoded(torch.tensor(unit, dtype=torch.float32)).expand(sampling.count, -1, -1)
-        moments, chance = torch.from_numpy(times), chances(sampling, horizon)
+        moments, chance = torch.from_numpy(times), chances(sampling, horizon, features)
         for step in range(horizon):
             window = tokens[:, -self._max_context :]
             end = tokens.shape[1]
