@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.base import Adapter, Device, LoadableAdapter
+from adapters.copula import CopulaSampling
 from adapters.covariates import InContextRegression
 from catalog.card import ModelCard
 
 
 def load(card: ModelCard, folders: Mapping[str, Path], device: Device) -> Adapter:
-    """Load `card`'s model from `folders`, with in-context regression around it where the card says so.
+    """Load `card`'s model from `folders`; around it sampling by copula and in-context regression, as the card says.
 
     `folders` maps the card's names for its weights to local folders. Raises ValueError, with a sentence for
     the operator, when the card names no usable class or the checkpoint is bad.
     """
-    adapter = adapter_class(card).load(card, folders, device)
+    adapter: Adapter = adapter_class(card).load(card, folders, device)
+    if card.sampling.copula:
+        adapter = CopulaSampling(adapter, card)
     if card.covariates.future == "regression":  # past-only covariates end where the horizon begins
         return InContextRegression(adapter)
     return adapter

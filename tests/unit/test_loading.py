@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from adapters.base import Batch, BatchForecast, Device
+from adapters.copula import CopulaSampling
 from adapters.covariates import InContextRegression
 from adapters.loading import load
-from catalog.card import Covariates, Licence, ModelCard
+from catalog.card import Covariates, Licence, ModelCard, Sampling
 
 CARD = ModelCard(
     id="test/echo",
@@ -58,6 +59,12 @@ def test_a_card_with_regression_gets_the_wrapper() -> None:
     card = msgspec.structs.replace(CARD, covariates=Covariates(future="regression"))
 
     assert isinstance(load(card, {}, Device()), InContextRegression)
+
+
+def test_a_card_with_copula_gets_its_sampler() -> None:
+    card = msgspec.structs.replace(CARD, sampling=Sampling(copula=True))
+
+    assert isinstance(load(card, {}, Device()), CopulaSampling)
 
 
 @pytest.mark.parametrize(
