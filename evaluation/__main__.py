@@ -15,7 +15,7 @@ from rich.progress import track
 from evaluation.accuracy import Accuracy, measure
 from evaluation.datasets import DATA_SETS, Window
 from evaluation.forecasters import Forecaster, forecaster
-from evaluation.report import BASELINE, Example, table, write
+from evaluation.report import BASELINE, Example, figures, table, write
 
 
 def judge(
@@ -40,11 +40,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for accuracy.json, accuracy.md and the plots")
     parser.add_argument("--weights", type=Path, default=Path("~/.cache/forecast-gateway"), help="weights folder")
     parser.add_argument("--context", type=int, default=2048, help="observations that a model may see")
+    parser.add_argument("--keep", action="store_true", help="do not judge again what OUT holds the figures of")
     options = parser.parse_args()
     windows = {d.name: list(d.rolling(options.data, options.context)) for d in DATA_SETS}
     names = [BASELINE, *(m for m in options.models if m != BASELINE)]
-    results, examples = {}, {}
-    for name in names:
+    results = figures(options.out) if options.keep and options.out else {}
+    examples = {}
+    for name in [n for n in names if n not in results]:
         predict = forecaster(name, options.weights.expanduser())
         results[name], examples[name] = judge(predict, windows, name)
     print(table(results))

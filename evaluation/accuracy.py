@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.datasets import Values, Window
+from gateway.ensemble import scoring
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -23,26 +24,19 @@ class Accuracy:
 
 
 def measure(windows: Sequence[Window], quantiles: Sequence[Values], season: int) -> Accuracy:
-    """Accuracy of `quantiles`, a (levels, horizon) array for every window, at LEVELS."""
-    levels = np.array(LEVELS)[:, None]
-    loss = size = 0.0
-    scaled, inside = [], []
-    for window, values in zip(windows, quantiles, strict=True):
-        error = window.actual - values
-        loss += float(2 * np.maximum(levels * error, (levels - 1) * error).sum() / len(LEVELS))
-        size += float(np.abs(window.actual).sum())
-        scale = seasonal_difference(window.context, season)
-        if scale > 0:
-            scaled.append(float(np.abs(error[len(LEVELS) // 2]).mean() / scale))
-        inside.append(float(((window.actual >= values[0]) & (window.actual <= values[-1])).mean()))
-    return Accuracy(loss / size, float(np.mean(scaled)), float(np.mean(inside)), len(windows))
+    """Accuracy of `quantiles`, a (levels, horizon) array for every window, at LEVELS.
 
-
-def seasonal_difference(context: Values, season: int) -> float:
-    """Mean absolute difference at lag `season`; at lag 1 where the context is no longer than a season."""
-    lag = season if len(context) > season else 1
-    difference = np.abs(context[lag:] - context[:-lag])
-    return float(np.nanmean(difference)) if np.isfinite(difference).any() else 0.0
+    The windows of a data set are of one horizon.
+    """
+    actual = np.stack([w.actual for w in windows])  # (windows, horizon)
+    values = np.stack(quantiles, axis=1)  # (levels, windows, horizon)
+    scales = np.array([scoring.seasonal_scale(w.context, season) for w in windows])[:, None]
+    return Accuracy(
+        wql=scoring.wql(actual, values, LEVELS),
+        mase=scoring.mase(actual, values[LEVELS.index(0.5)], scales),
+        coverage=scoring.coverage(actual, values, LEVELS),
+        windows=len(windows),
+    )
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,15 @@ def document(results: Results) -> str:
     )
 
 
+def figures(folder: Path) -> dict[str, dict[str, Accuracy]]:
+    """What an earlier evaluation wrote to `folder`; nothing if there was none."""
+    file = folder / "accuracy.json"
+    if not file.exists():
+        return {}
+    models = json.loads(file.read_text())
+    return {m: {name: Accuracy(**a) for name, a in found["data_sets"].items()} for m, found in models.items()}
+
+
 def page(examples: Sequence[Example], title: str, columns: int = 3) -> go.Figure:
     """Small plots of the context's end, the truth, the median and the central 80%."""
     rows = -(-len(examples) // columns)

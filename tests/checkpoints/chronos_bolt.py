@@ -24,7 +24,7 @@ CONTEXT, PATCH, BLOCK = 256, 16, 64
 
 def build(card: ModelCard, folder: Path) -> Sample:
     """A checkpoint of two encoder and three decoder layers; horizons up to two and a half blocks."""
-    write(folder)
+    write(folder, levels=card.quantile_levels)
     small = msgspec.structs.replace(card, max_context=CONTEXT, max_horizon=2 * BLOCK + BLOCK // 2)
     return Sample(card=small, folders={"model": folder}, reference=upstream(folder))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.accuracy import LEVELS, Accuracy, aggregate, measure, seasonal_difference
+from evaluation.accuracy import LEVELS, Accuracy, aggregate, measure
 from evaluation.datasets import DATA_SETS, Competition, Window
 from evaluation.forecasters import forecaster
 from evaluation.report import table
@@ -25,11 +25,6 @@ def test_measures_by_hand() -> None:
     assert found.mase == pytest.approx(1.5 / 1.0)  # |1 - 1| and |4 - 2| at lag 2: mean 1
     assert found.coverage == 0.5
     assert found.windows == 1
-
-
-def test_a_short_context_is_scaled_at_lag_one_and_gaps_are_passed_over() -> None:
-    assert seasonal_difference(np.array([1.0, 3.0, np.nan, 5.0]), 12) == 2.0
-    assert seasonal_difference(np.array([4.0]), 12) == 0.0
 
 
 def test_the_aggregate_is_a_geometric_mean_of_ratios() -> None:
