@@ -32,6 +32,13 @@ def judge(
     return accuracy, examples
 
 
+def spaced(windows: list[Window], most: int | None) -> list[Window]:
+    """At most `most` of `windows`, evenly spaced."""
+    if most is None or len(windows) <= most:
+        return windows
+    return [windows[i * len(windows) // most] for i in range(most)]
+
+
 def main() -> None:
     """Read the command line, judge and report."""
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
@@ -40,9 +47,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for accuracy.json, accuracy.md and the plots")
     parser.add_argument("--weights", type=Path, default=Path("~/.cache/forecast-gateway"), help="weights folder")
     parser.add_argument("--context", type=int, default=2048, help="observations that a model may see")
+    parser.add_argument("--most", type=int, metavar="N", help="windows of a data set, evenly spaced; default: all")
     parser.add_argument("--keep", action="store_true", help="do not judge again what OUT holds the figures of")
     options = parser.parse_args()
-    windows = {d.name: list(d.rolling(options.data, options.context)) for d in DATA_SETS}
+    windows = {d.name: spaced(list(d.rolling(options.data, options.context)), options.most) for d in DATA_SETS}
     names = [BASELINE, *(m for m in options.models if m != BASELINE)]
     results = figures(options.out) if options.keep and options.out else {}
     examples = {}
