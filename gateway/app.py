@@ -48,7 +48,7 @@ from gateway.logs import configure_logging
 from gateway.service import ForecastService
 from gateway.settings import Resolved, ServerSettings, Settings
 
-DEFAULT_MODEL = "forecast-gateway/seasonal-naive"  # of a gateway whose operator names none: it needs no weights
+DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
 
 # Every wire format that is served, first come first matched.
 OPERATIONS = (*canonical.OPERATIONS,)
