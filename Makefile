@@ -42,7 +42,7 @@ bench: install
 	$(BIN)/python -m tests.benchmark.bench_timesfm
 
 evaluate: install
-	$(BIN)/python -m evaluation bolt-nano auto-theta auto-ets --data ../shared/data --out evaluation/out
+	$(BIN)/python -m evaluation bolt-nano auto-theta auto-ets bolt-nano+dynamic-theta --most 40 --data ../shared/data --out evaluation/out
 
 mutants: install
 	$(BIN)/python -m tests.conformance.mutants

@@ -66,7 +66,7 @@ def page(examples: Sequence[Example], title: str, columns: int = 3) -> go.Figure
     rows = -(-len(examples) // columns)
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=[name for name, _, _ in examples])
     for i, (_, window, values) in enumerate(examples):
-        place = {"row": i // columns + 1, "col": i % columns + 1}
+        place = {"row": i // columns + 1, "col": i % columns + 1, "mode": "lines"}
         past = window.context[-5 * len(window.actual) :]
         ahead = np.arange(len(window.actual))
         figure.add_scatter(x=np.arange(-len(past), 0), y=past, line_color="#555", **place)
