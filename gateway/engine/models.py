@@ -284,14 +284,15 @@ class Models:
             return
         async with self._room:
             while (chosen := victims(self._residents(entry), needed, self._budget, _now())) is None:
-                leaving = [e.task for e in self._entries.values() if e.leaving and e.task is not None]
-                if not leaving:
+                # Models that come or go hold memory that cannot be had yet; those that wait for this lock hold none.
+                moving = [e.task for e in self._entries.values() if e.task and (e.leaving or e.memory_bytes)]
+                if not moving:
                     raise GatewayError(
                         Code.UNAVAILABLE,
                         f"{entry.card.id} needs about {needed >> 20} MB, more than the memory budget of "
                         f"{self._budget >> 20} MB has beside what is pinned (setting memory_budget_mb).",
                     )
-                await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(moving, return_when=asyncio.FIRST_COMPLETED)
             for model in chosen:
                 log.info("evicting %s for %s", model, entry.card.id)
                 await self.unload(self._entries[model].card)
