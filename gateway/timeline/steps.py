@@ -127,8 +127,8 @@ class BusinessMonthStep(_DayStep):
 class OrdinalStep(_DayStep):
     """`n` days of a rule, such as weekdays or third Fridays.
 
-    A start off the rule is observation 0 itself, and the rule's next day is one step on; with `rolls` the rule's next
-    day is observation 0 instead.
+    A start off the rule is observation 0 itself, the rule's next day observation 1, and from there it is `n` days of
+    the rule to each next one; with `rolls` the rule's next day is observation 0 instead.
     """
 
     n: int
@@ -144,12 +144,18 @@ class OrdinalStep(_DayStep):
         if self.rolls:
             ordinal += int(self.rule.days(np.array([ordinal]))[0] != day)
             return self.rule.days(ordinal + indices * self.n)
-        return np.where(indices == 0, day, self.rule.days(ordinal + indices * self.n))
+        if int(self.rule.days(np.array([ordinal]))[0]) == day:
+            return self.rule.days(ordinal + indices * self.n)
+        return np.where(indices == 0, day, self.rule.days(ordinal + 1 + (indices - 1) * self.n))
 
 
 @dataclass(frozen=True, slots=True)
 class BusinessHourStep:
-    """`n` hours of Monday to Friday, 09:00 to 17:00; a closing time counts as the next opening."""
+    """`n` hours of Monday to Friday, 09:00 to 17:00.
+
+    A start at another time is observation 0 itself, the next opening observation 1; a closing time is a point of the
+    grid too, and counts as the next opening.
+    """
 
     n: int
 
@@ -164,7 +170,9 @@ class BusinessHourStep:
             clock = _BUSINESS_DAY_S
         open_now = 0 <= clock < _BUSINESS_DAY_S
         worked = ordinal * _BUSINESS_DAY_S + min(max(clock, 0), _BUSINESS_DAY_S)
-        days, clocks = np.divmod(worked + indices * (self.n * 3600), _BUSINESS_DAY_S)
+        on_grid = 0 <= clock <= _BUSINESS_DAY_S and int(weekday(np.array([start.day]))[0]) <= 4
+        hours = (indices if on_grid else indices - 1) * (self.n * 3600)
+        days, clocks = np.divmod(worked + hours, _BUSINESS_DAY_S)
         seconds = Weekdays().days(days) * DAY_S + _OPENING_S + clocks
         nanos = np.full(len(indices), start.nanos if open_now else 0, dtype=np.int64)
         first = indices == 0

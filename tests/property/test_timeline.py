@@ -118,7 +118,12 @@ def reference(start: datetime, alias: str, n: int, indices: range) -> Iterator[d
         elif alias in ("B", "b"):
             yield offsets.BDay().rollforward(stamp) + offsets.BDay(n * i)
         else:
-            yield stamp + ADDED[alias](n * i) if i else stamp
+            one = ADDED[alias](1)
+            if one.is_on_offset(stamp) or not i:
+                yield stamp + ADDED[alias](n * i) if i else stamp
+            else:
+                first = one.rollforward(stamp)
+                yield first + ADDED[alias](n * (i - 1)) if i > 1 else first
 
 
 def written(stamp: datetime) -> str:
