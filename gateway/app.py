@@ -167,6 +167,7 @@ def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], Abstr
 async def _prove(service: ForecastService, readiness: Readiness) -> None:
     """Load the default model and have it answer one forecast, however often that takes."""
     card = service.default_card()
+    prober = Caller(id="readiness")
     request = ForecastRequest(
         model=card.id,
         series=(SeriesInput(target=np.arange(8.0).reshape(8, 1)),),
@@ -175,10 +176,10 @@ async def _prove(service: ForecastService, readiness: Readiness) -> None:
     while True:
         try:
             readiness.reason = f"{card.id} is loading."
-            await service.load_model(card.id)
+            await service.load_model(card.id, prober)
             readiness.reason = f"{card.id} has not answered its first forecast yet."
             deadline = asyncio.get_running_loop().time() + RETRY_S * 12
-            await service.forecast(request, caller=Caller(id="readiness"), deadline=deadline)
+            await service.forecast(request, caller=prober, deadline=deadline)
         except GatewayError as error:
             readiness.reason = error.sentence
             log.warning("default_model_not_ready", model=card.id, reason=error.sentence)

@@ -213,13 +213,14 @@ async def _offline(args: argparse.Namespace, job: Job, series: Sequence[TableSer
     from gateway.errors import Code, GatewayError
 
     parts = build(resolve_settings(args))
+    caller = Caller(id="cli")
     service = parts.service
     loop = asyncio.get_running_loop()
     await parts.engine.start()
     try:
         model = job.model or service.default_card().id
         say(f"loading {model}")
-        await service.load_model(model)
+        await service.load_model(model, caller)
         for chunk in _chunks(series):
             request = ForecastRequest(
                 model=model,
@@ -237,7 +238,7 @@ async def _offline(args: argparse.Namespace, job: Job, series: Sequence[TableSer
                 ),
             )
             try:
-                answer = await service.forecast(request, caller=Caller(id="cli"), deadline=loop.time() + 3600)
+                answer = await service.forecast(request, caller=caller, deadline=loop.time() + 3600)
             except GatewayError as exc:
                 if exc.code is not Code.MODEL_FAILED:
                     raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from gateway.domain import JobType
 from gateway.errors import Code, GatewayError
 
 Asked = TypeVar("Asked")
@@ -104,6 +105,8 @@ class Operation(Generic[Asked, Answered]):
     render: Callable[[Call, Answered], Reply]
     render_error: Callable[[Call, GatewayError, int], Reply]
     documentation: Documentation | None = None  # None: served, and not in the OpenAPI document
+    public: bool = False  # answers callers without a key: probes
+    job: JobType | None = None  # what `Prefer: respond-async` makes of it; None: it is answered at once
 
 
 def wire_code(code: Code) -> str:

@@ -2,6 +2,6 @@
 
 from gateway.engine.batcher import Observer, Outcome
 from gateway.engine.engine import Engine, EngineSnapshot, WorkerSnapshot
-from gateway.engine.models import ModelStatus, standing
+from gateway.engine.models import standing
 
-__all__ = ["Engine", "EngineSnapshot", "ModelStatus", "Observer", "Outcome", "WorkerSnapshot", "standing"]
+__all__ = ["Engine", "EngineSnapshot", "Observer", "Outcome", "WorkerSnapshot", "standing"]

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from catalog.card import ModelCard
+from gateway.domain import ModelStatus
 from gateway.engine import machine
 from gateway.engine.crew import Crew, LoadError
 from gateway.engine.weights import Missing, locate, require_licence
@@ -20,8 +21,6 @@ from gateway.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 
-State = Literal["ready", "loading", "loadable", "unavailable"]
-
 MEMORY_SHARE = 0.7  # of the machine, where no budget is set: the rest is the gateway's, Redis' and the page cache
 LOW_WATER = 0.9  # of the budget: evicting below it once is better than evicting at every load
 IN_USE_S = 5.0  # a model asked for within this is evicted only if nothing else will do
@@ -29,17 +28,6 @@ FIRST_BYTES_PER_S = 200e6  # loading speed until one was measured
 SHORTEST_LOAD_S = 2.0  # importing a library and a first forecast, until a load was measured
 FIRST_BACK_OFF_S = 5.0  # between a load that failed and the next try; doubles
 LONGEST_BACK_OFF_S = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStatus:
-    """How a model stands on this machine."""
-
-    state: State
-    reason: str = ""
-    retry_after_s: float | None = None
-    memory_bytes: int | None = None
-    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.dialects.base import Documentation
+from gateway.domain import ModelState
 from gateway.engine import Engine, EngineSnapshot
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
-from gateway.http.models import State
 from gateway.http.routing import Endpoint, RenderError
 from gateway.service import ForecastService
 
@@ -61,11 +61,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     workers_bytes: int
 
 
-class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+class ModelStanding(msgspec.Struct, frozen=True, kw_only=True):
     """How one model stands."""
 
     id: str
-    status: State
+    status: ModelState
     reason: str
     memory_bytes: int | None
     pinned: bool
@@ -80,7 +80,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float
     memory: Memory
     engine: EngineSnapshot
-    models: tuple[ModelState, ...]
+    models: tuple[ModelStanding, ...]
 
 
 class Probes:
@@ -117,7 +117,7 @@ class Probes:
                 ),
                 engine=snapshot,
                 models=tuple(
-                    ModelState(
+                    ModelStanding(
                         id=m.card.id,
                         status=m.status.state,
                         reason=m.status.reason,

@@ -13,14 +13,13 @@ from starlette.responses import Response
 
 from catalog import Covariates, Licence, Sampling
 from gateway.dialects.base import Documentation
-from gateway.domain import Caller
+from gateway.domain import Caller, ModelInfo, ModelState
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
 from gateway.http.routing import Endpoint, Parameter, RenderError
-from gateway.service import ForecastService, ModelInfo
+from gateway.service import ForecastService
 
 JSON = "application/json"
-State = Literal["ready", "loading", "loadable", "unavailable"]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -56,7 +55,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     sampling: Sampling
     cross_learning: bool
     capabilities: tuple[str, ...]
-    status: State
+    status: ModelState
     status_reason: str
     retry_after_s: float | None
     memory_bytes: int | None
@@ -84,7 +83,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     family: str | None = None
     capability: str | None = None
     max_context: Annotated[int, Meta(ge=1)] | None = None
-    status: State | None = None
+    status: ModelState | None = None
 
     def admit(self, model: Model) -> bool:
         return (
@@ -101,7 +100,7 @@ FILTERS = (
     Parameter(
         name="max_context", place="query", type=Annotated[int, Meta(ge=1)], description="The context needed, at least."
     ),
-    Parameter(name="status", place="query", type=State, description="How the model stands on this machine."),
+    Parameter(name="status", place="query", type=ModelState, description="How the model stands on this machine."),
 )
 MODEL_ID = Parameter(name="id", place="path", description="An id or alias; its slash may be sent raw or as `%2F`.")
 
@@ -128,28 +127,28 @@ class Models:
         self._service = service
 
     async def list_with_ids(self, request: Request) -> Response:
-        models = self._all(exchanges.of(request.scope).caller)
+        models = self._all(_caller(request))
         return _json(ModelListWithIds(data=models, models=tuple(m.id for m in models)))
 
     async def list_filtered(self, request: Request) -> Response:
         filters = _filters(request)
-        models = self._all(exchanges.of(request.scope).caller)
+        models = self._all(_caller(request))
         return _json(ModelList(data=tuple(m for m in models if filters.admit(m))))
 
     async def read(self, request: Request) -> Response:
-        return self._one(request, self._service.model(_name(request), exchanges.of(request.scope).caller))
+        return self._one(request, self._service.model(_name(request), _caller(request)))
 
     async def load(self, request: Request) -> Response:
-        return self._one(request, await self._service.load_model(_name(request)))
+        return self._one(request, await self._service.load_model(_name(request), _caller(request)))
 
     async def unload(self, request: Request) -> Response:
-        return self._one(request, await self._service.unload_model(_name(request)))
+        return self._one(request, await self._service.unload_model(_name(request), _caller(request)))
 
     async def pin(self, request: Request) -> Response:
-        return self._one(request, self._service.pin_model(_name(request), pinned=True))
+        return self._one(request, self._service.pin_model(_name(request), True, _caller(request)))
 
     async def unpin(self, request: Request) -> Response:
-        return self._one(request, self._service.pin_model(_name(request), pinned=False))
+        return self._one(request, self._service.pin_model(_name(request), False, _caller(request)))
 
     def _all(self, caller: Caller) -> tuple[Model, ...]:
         return tuple(model_of(info) for info in self._service.models(caller))
@@ -198,6 +197,10 @@ def endpoints(models: Models, render_error: RenderError) -> list[Endpoint]:
         action("unpin", models.unpin, "Let a model be evicted again"),
         reading("/api/models/{id:path}", models.read, Model, "One model's card and status", MODEL_ID),
     ]
+
+
+def _caller(request: Request) -> Caller:
+    return exchanges.of(request.scope).caller
 
 
 def _name(request: Request) -> str:

@@ -11,14 +11,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.dialects.base import Kind, Operation, Reply, Steps
-from gateway.domain import Forecast, ForecastPlan, ForecastRequest
+from gateway.domain import (
+    AnomalyReport,
+    AnomalyRequest,
+    Backtest,
+    BacktestRequest,
+    BatchAnswer,
+    BatchRequest,
+    EnsembleForecast,
+    EnsembleRequest,
+    Forecast,
+    ForecastPlan,
+    ForecastRequest,
+    ModelInfo,
+    Usage,
+)
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
 from gateway.http.body import client_present, joined, read_body
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, Parameter, call_of
 from gateway.pacing import paced
-from gateway.service import ForecastService
+from gateway.service import ForecastService, anomalies, backtests, batches, ensembles
+from gateway.service.ensembles import Backtester
 from gateway.settings import ServerSettings
 
 LATE_S = 1.0  # the service answers for its deadline itself; this much later its silence is a fault of ours
@@ -34,18 +49,68 @@ DEADLINE_HEADER = Parameter(
 )
 
 
-def handlers(service: ForecastService) -> dict[Kind, Handler]:
-    """The calls of the service that operations can make."""
+def handlers(service: ForecastService, backtester: Backtester | None = None) -> dict[Kind, Handler]:
+    """The calls of the service that operations can make; `backtester` is where ensembles try their candidates."""
 
     async def forecast(asked: ForecastRequest, exchange: Exchange) -> Forecast | ForecastPlan:
-        exchange.model = service.card(asked.model).id
+        exchange.model = service.card(asked.model, exchange.caller).id
         answer = await service.forecast(asked, caller=exchange.caller, deadline=exchange.deadline)
         if isinstance(answer, Forecast):
-            exchange.queue_ms, exchange.compute_ms = round(answer.queue_ms, 3), round(answer.compute_ms, 3)
-            exchange.usage = answer.usage
+            _record(exchange, answer)
         return answer
 
-    return {Kind.FORECAST: forecast}
+    async def batch(asked: BatchRequest, exchange: Exchange) -> BatchAnswer:
+        answer = await batches.batch(service, asked, caller=exchange.caller, deadline=exchange.deadline)
+        made = [r for r in answer.results if isinstance(r, Forecast)]
+        exchange.usage = sum((r.usage for r in made), Usage())
+        if made:
+            exchange.queue_ms = round(max(r.queue_ms for r in made), 3)
+            exchange.compute_ms = round(sum(r.compute_ms for r in made), 3)
+        return answer
+
+    async def backtest(asked: BacktestRequest, exchange: Exchange) -> Backtest:
+        exchange.model = service.card(asked.forecast.model, exchange.caller).id
+        answer = await backtests.backtest(service, asked, caller=exchange.caller, deadline=exchange.deadline)
+        _record(exchange, answer)
+        return answer
+
+    async def detect(asked: AnomalyRequest, exchange: Exchange) -> AnomalyReport:
+        exchange.model = service.card(asked.forecast.model, exchange.caller).id
+        answer = await anomalies.detect_anomalies(service, asked, caller=exchange.caller, deadline=exchange.deadline)
+        _record(exchange, answer)
+        return answer
+
+    async def ensemble(asked: EnsembleRequest, exchange: Exchange) -> EnsembleForecast:
+        exchange.model = "ensemble"
+        answer = await ensembles.ensemble(
+            service, asked, caller=exchange.caller, deadline=exchange.deadline, backtester=backtester
+        )
+        exchange.usage = answer.usage
+        return answer
+
+    async def models(asked: None, exchange: Exchange) -> tuple[ModelInfo, ...]:
+        return service.models(exchange.caller)
+
+    async def model(asked: str, exchange: Exchange) -> ModelInfo:
+        found = service.model(asked, exchange.caller)
+        exchange.model = found.card.id
+        return found
+
+    return {
+        Kind.FORECAST: forecast,
+        Kind.BATCH: batch,
+        Kind.BACKTEST: backtest,
+        Kind.ANOMALIES: detect,
+        Kind.ENSEMBLE: ensemble,
+        Kind.MODELS: models,
+        Kind.MODEL: model,
+    }
+
+
+def _record(exchange: Exchange, answer: Forecast | Backtest | AnomalyReport) -> None:
+    """What headers, log, metrics and ledger say of an answer."""
+    exchange.queue_ms, exchange.compute_ms = round(answer.queue_ms, 3), round(answer.compute_ms, 3)
+    exchange.usage = answer.usage
 
 
 def endpoints(
@@ -77,6 +142,7 @@ def _endpoint(operation: Operation[Any, Any], handler: Handler, settings: Server
         path=operation.path,
         respond=respond,
         render_error=operation.render_error,
+        role="public" if operation.public else "caller",
         parameters=(DEADLINE_HEADER,),
         documentation=operation.documentation,
     )

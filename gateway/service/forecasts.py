@@ -1,4 +1,4 @@
-"""The calls of the gateway, whatever wire they came by: forecasts and the models that make them."""
+"""Forecasts, and the models that make them."""
 
 from __future__ import annotations
 
@@ -20,27 +20,19 @@ from gateway.domain import (
     Forecast,
     ForecastPlan,
     ForecastRequest,
+    ModelInfo,
     Notice,
     PlannedSeries,
     SeriesError,
     SeriesForecast,
     Usage,
 )
-from gateway.engine import Engine, ModelStatus, Outcome
+from gateway.engine import Engine, Outcome
 from gateway.errors import Code, Fault, GatewayError
 from gateway.pacing import paced
 from gateway.planning import Plan, Steps, Task, notice, plan
 
 MAX_NAME_SHOWN = 128  # characters of an unknown name that a message repeats, and that are compared with the catalog
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """A card and how the model stands on this machine."""
-
-    card: ModelCard
-    aliases: tuple[str, ...]
-    status: ModelStatus
 
 
 @dataclass(slots=True)
@@ -67,12 +59,17 @@ class ForecastService:
 
     # -- models ---
 
-    def card(self, name: str) -> ModelCard:
-        """The card of a model id or alias; NOT_FOUND with the nearest names otherwise."""
+    def card(self, name: str, caller: Caller) -> ModelCard:
+        """The card of a model id or alias.
+
+        Raises GatewayError: NOT_FOUND with the nearest names, PERMISSION_DENIED for a model that is not the caller's.
+        """
         card = self._catalog.get(name)
+        if card is not None and not caller.may_use(card.id):
+            raise GatewayError(Code.PERMISSION_DENIED, f"This key may not use the model {card.id}.")
         if card is None:
             shown = name[:MAX_NAME_SHOWN]
-            near = self._catalog.nearest(shown)
+            near = [n for n in self._catalog.nearest(shown) if self._may_name(n, caller)]
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             sentence = f"There is no model {shown!r}.{hint} GET /v1/models lists them all."
             raise GatewayError(Code.NOT_FOUND, sentence, faults=(Fault(("model",), "unknown model"),))
@@ -87,29 +84,33 @@ class ForecastService:
 
     def models(self, caller: Caller) -> tuple[ModelInfo, ...]:
         """Every model that `caller` may use, in the catalog's order."""
-        return tuple(self._info(card) for card in self._catalog)
+        return tuple(self._info(card) for card in self._catalog if caller.may_use(card.id))
 
     def model(self, name: str, caller: Caller) -> ModelInfo:
         """One model by id or alias."""
-        return self._info(self.card(name))
+        return self._info(self.card(name, caller))
 
-    async def load_model(self, name: str) -> ModelInfo:
+    async def load_model(self, name: str, caller: Caller) -> ModelInfo:
         """Load a model now, however long it takes."""
-        card = self.card(name)
+        card = self.card(name, caller)
         await self._engine.models.load(card)
         return self._info(card)
 
-    async def unload_model(self, name: str) -> ModelInfo:
+    async def unload_model(self, name: str, caller: Caller) -> ModelInfo:
         """Drop a model after the work in flight on it."""
-        card = self.card(name)
+        card = self.card(name, caller)
         await self._engine.models.unload(card)
         return self._info(card)
 
-    def pin_model(self, name: str, pinned: bool) -> ModelInfo:
+    def pin_model(self, name: str, pinned: bool, caller: Caller) -> ModelInfo:
         """Keep a model from eviction, or no longer."""
-        card = self.card(name)
+        card = self.card(name, caller)
         self._engine.models.pin(card, pinned)
         return self._info(card)
+
+    def _may_name(self, name: str, caller: Caller) -> bool:
+        card = self._catalog.get(name)
+        return card is not None and caller.may_use(card.id)
 
     def _info(self, card: ModelCard) -> ModelInfo:
         return ModelInfo(card=card, aliases=self._catalog.names_of(card), status=self._engine.models.status(card))
@@ -123,7 +124,7 @@ class ForecastService:
         `SeriesError` among the outputs, unless all fail.
         """
         started = time.perf_counter()
-        planned = await paced(plan(request, self.card(request.model)))
+        planned = await paced(plan(request, self.card(request.model, caller)))
         if request.parameters.dry_run:
             return self._describe(request, planned, started)
         work = [t.series for t in planned.tasks if t.series is not None]

@@ -1,8 +1,4 @@
-"""The words that every part of the gateway shares: what a dialect produces and what it renders.
-
-Arrays live in frozen dataclasses and are never written to after construction. Numbers are float64 with NaN where the
-caller sent null; a rendered forecast holds finite numbers only.
-"""
+"""A forecast: what is asked, what is answered, and what a caller should know of it."""
 
 from __future__ import annotations
 
@@ -188,10 +184,3 @@ class ForecastPlan:
     truncated_from: int | None = None
     max_context_length: int | None = None
     metadata: Metadata = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who asks. Work of two callers is never shared, cached or shown to the other."""
-
-    id: str = "anonymous"

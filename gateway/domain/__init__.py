@@ -1,0 +1,96 @@
+"""The words that every part of the gateway shares: what a dialect produces and what it renders.
+
+Arrays live in frozen dataclasses and are never written to after construction. Numbers are float64 with NaN where the
+caller sent null; a rendered answer holds finite numbers only.
+"""
+
+from gateway.domain.callers import Caller
+from gateway.domain.evaluations import (
+    METRICS,
+    AnomalyReport,
+    AnomalyRequest,
+    Backtest,
+    BacktestRequest,
+    BacktestWindow,
+    Metric,
+    Scores,
+    SeriesAnomalies,
+    SeriesBacktest,
+)
+from gateway.domain.forecasts import (
+    MAX_SERIES,
+    NOTICES,
+    Array,
+    CovariateValues,
+    Forecast,
+    ForecastPlan,
+    ForecastRequest,
+    Metadata,
+    Notice,
+    Parameters,
+    PlannedSeries,
+    SeriesError,
+    SeriesForecast,
+    SeriesInput,
+    Usage,
+)
+from gateway.domain.groups import (
+    MAX_REQUESTS,
+    BatchAnswer,
+    BatchRequest,
+    EnsembleForecast,
+    EnsembleRequest,
+    RankedModel,
+    ScoringMetric,
+    Selection,
+    Weighting,
+)
+from gateway.domain.jobs import Answer, Job, JobOrder, JobStatus, JobType, Work
+from gateway.domain.models import ModelInfo, ModelState, ModelStatus
+
+__all__ = [
+    "MAX_REQUESTS",
+    "MAX_SERIES",
+    "METRICS",
+    "NOTICES",
+    "AnomalyReport",
+    "AnomalyRequest",
+    "Answer",
+    "Array",
+    "Backtest",
+    "BacktestRequest",
+    "BacktestWindow",
+    "BatchAnswer",
+    "BatchRequest",
+    "Caller",
+    "CovariateValues",
+    "EnsembleForecast",
+    "EnsembleRequest",
+    "Forecast",
+    "ForecastPlan",
+    "ForecastRequest",
+    "Job",
+    "JobOrder",
+    "JobStatus",
+    "JobType",
+    "Metadata",
+    "Metric",
+    "ModelInfo",
+    "ModelState",
+    "ModelStatus",
+    "Notice",
+    "Parameters",
+    "PlannedSeries",
+    "RankedModel",
+    "Scores",
+    "ScoringMetric",
+    "Selection",
+    "SeriesAnomalies",
+    "SeriesBacktest",
+    "SeriesError",
+    "SeriesForecast",
+    "SeriesInput",
+    "Usage",
+    "Weighting",
+    "Work",
+]

@@ -1,0 +1,20 @@
+"""Who asks, and what they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. Work of two callers is never shared, cached or shown to the other."""
+
+    id: str = "anonymous"  # of the key: what work, jobs, limits and usage belong to
+    name: str = ""  # for people
+    models: tuple[str, ...] = ("*",)  # globs of catalog ids
+    admin: bool = False  # sees and changes what belongs to others
+
+    def may_use(self, model: str) -> bool:
+        """Whether a catalog id is among the models of this caller."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)

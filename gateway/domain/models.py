@@ -1,0 +1,30 @@
+"""A model as callers see it: its card, and how it stands on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from catalog import ModelCard
+
+ModelState = Literal["ready", "loading", "loadable", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """How a model stands on this machine."""
+
+    state: ModelState
+    reason: str = ""
+    retry_after_s: float | None = None
+    memory_bytes: int | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A card and how the model stands on this machine."""
+
+    card: ModelCard
+    aliases: tuple[str, ...]
+    status: ModelStatus
