@@ -45,7 +45,7 @@ from gateway.http.models import Models
 from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
 from gateway.logs import configure_logging
-from gateway.service import ForecastService
+from gateway.service import ForecastCache, ForecastService
 from gateway.settings import Resolved, ServerSettings, Settings
 
 DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
@@ -88,8 +88,12 @@ def build(resolved: Resolved) -> Parts:
         catalog=catalog,
         metrics=metrics,
         engine=engine,
-        service=ForecastService(catalog, engine),
+        service=ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb)),
     )
+
+
+def _cache(megabytes: int) -> ForecastCache | None:
+    return ForecastCache(megabytes << 20) if megabytes else None
 
 
 def create_app(resolved: Resolved) -> Starlette:

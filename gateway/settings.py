@@ -62,6 +62,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cancel_grace_s: Seconds = 1.0  # a batch that nobody waits for is killed after this
     max_queue_s: Seconds = 30.0  # estimated wait over which new work is refused
     memory_budget_mb: Count = 0  # for loaded models; 0: 70% of the machine's memory
+    cache_mb: Count = 0  # for forecasts that are asked again with the same series and parameters; 0: none are kept
     accept_licences: tuple[str, ...] = ()  # ids of models whose non-commercial licence the operator accepts
 
 

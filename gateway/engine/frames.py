@@ -137,17 +137,19 @@ def decode_from_worker(body: bytes) -> FromWorker:
     return _from_worker.decode(body)
 
 
-def _array_out(value: object) -> tuple[str, tuple[int, ...], memoryview]:
+def array_out(value: object) -> tuple[str, tuple[int, ...], memoryview]:
+    """An array as msgpack carries it; for an encoder's hook."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, np.ascontiguousarray(value).data
     raise NotImplementedError(f"{type(value)} does not travel")
 
 
-def _array_in(kind: type, value: Any) -> object:
+def array_in(kind: type, value: Any) -> object:
+    """An array from what `array_out` made of it; it cannot be written to. For a decoder's hook."""
     dtype, shape, data = value
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_array_out)
-_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker, dec_hook=_array_in)
-_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker, dec_hook=_array_in)
+_encoder = msgspec.msgpack.Encoder(enc_hook=array_out)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker, dec_hook=array_in)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker, dec_hook=array_in)

@@ -8,7 +8,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from gateway.engine import Engine, Outcome
 from gateway.errors import Code, Fault, GatewayError
 from gateway.pacing import paced
 from gateway.planning import Plan, Steps, Task, notice, plan
+from gateway.service.cache import ForecastCache
 
+DIGEST_BYTES = 16
 MAX_NAME_SHOWN = 128  # characters of an unknown name that a message repeats, and that are compared with the catalog
 
 
@@ -48,12 +50,20 @@ class ForecastService:
     """Forecasts through the engine, and the models it can run.
 
     Work that is refused never reaches the engine. Identical deterministic requests of one caller that are in flight
-    together share one computation.
+    together share one computation; later ones are answered from the cache, where there is one.
     """
 
-    def __init__(self, catalog: Catalog, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        engine: Engine,
+        *,
+        cache: ForecastCache | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._catalog = catalog
         self._engine = engine
+        self._cache = cache
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
 
@@ -128,7 +138,7 @@ class ForecastService:
         if request.parameters.dry_run:
             return self._describe(request, planned, started)
         work = [t.series for t in planned.tasks if t.series is not None]
-        outcome = await self._compute(planned, work, caller, deadline) if work else Outcome()
+        outcome, cached = await self._compute(planned, work, caller, deadline) if work else (Outcome(), False)
         outputs = await paced(_outputs(planned, outcome))
         if all(isinstance(o, SeriesError) for o in outputs):
             raise _all_failed(outputs)
@@ -148,6 +158,7 @@ class ForecastService:
             latency_ms=_milliseconds_since(started),
             queue_ms=outcome.queue_ms,
             compute_ms=outcome.compute_ms,
+            cached=cached,
             truncated_from=planned.truncated_from,
             max_context_length=planned.card.max_context if planned.truncated_from is not None else None,
             metadata=request.metadata,
@@ -184,15 +195,37 @@ class ForecastService:
             metadata=request.metadata,
         )
 
-    async def _compute(self, planned: Plan, work: list[Series], caller: Caller, deadline: float) -> Outcome:
-        """Run `work`, or wait for the same work of the same caller that is already under way."""
+    async def _compute(
+        self, planned: Plan, work: list[Series], caller: Caller, deadline: float
+    ) -> tuple[Outcome, bool]:
+        """Run what of `work` is not known yet, and whether nothing of it had to be run."""
         if not planned.deterministic:
-            return await self._engine.run(planned.card, work, deadline=deadline)
-        key = await paced(_fingerprint(planned.card, work, caller))
+            return await self._engine.run(planned.card, work, deadline=deadline), False
+        keys = await paced(_fingerprints(planned.card, work, caller))
+        if self._cache is None:
+            return await self._run(planned.card, work, keys, deadline), False
+        known = await self._cache.find(keys)
+        missing = [i for i, forecast in enumerate(known) if forecast is None]
+        if missing and any(s.cross_learning for s in work):  # those that learn from each other run together
+            known, missing = [None] * len(work), list(range(len(work)))
+        if missing:
+            todo, digests = [work[i] for i in missing], [keys[i] for i in missing]
+            outcome = await self._run(planned.card, todo, digests, deadline)
+            made = zip(digests, outcome.results, strict=True)
+            await self._cache.keep([(key, r) for key, r in made if isinstance(r, AdapterForecast)])
+        else:
+            outcome = Outcome()
+        fresh = iter(outcome.results)
+        results = tuple(next(fresh) if forecast is None else forecast for forecast in known)
+        return replace(outcome, results=results), not missing
+
+    async def _run(self, card: ModelCard, work: list[Series], keys: list[bytes], deadline: float) -> Outcome:
+        """Run `work`, or wait for the same work of the same caller that is already under way."""
+        key = b"".join(keys) if len(keys) == 1 else hashlib.blake2b(b"".join(keys), digest_size=DIGEST_BYTES).digest()
         while True:
             flight = self._flights.get(key)
             if flight is None:
-                task = asyncio.create_task(self._engine.run(planned.card, work, deadline=deadline))
+                task = asyncio.create_task(self._engine.run(card, work, deadline=deadline))
                 flight = self._flights[key] = _Flight(task=task, deadline=deadline)
                 task.add_done_callback(functools.partial(self._landed, key, flight))
             try:
@@ -236,11 +269,15 @@ def _milliseconds_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1e3, 3)
 
 
-def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[bytes]:
-    """A digest of everything that decides a deterministic forecast; yields after each series."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((caller.id, card.id, card.revision)).encode())
+def _fingerprints(card: ModelCard, work: list[Series], caller: Caller) -> Steps[list[bytes]]:
+    """A digest a series of everything that decides its deterministic forecast; yields after each series.
+
+    Series that learn from each other are decided by all of them together.
+    """
+    common = repr((caller.id, card.id, card.revision)).encode()
+    digests = []
     for s in work:
+        digest = hashlib.blake2b(common, digest_size=DIGEST_BYTES)
         shape = (
             s.target.shape,
             s.channels,
@@ -258,8 +295,12 @@ def _fingerprint(card: ModelCard, work: list[Series], caller: Caller) -> Steps[b
             digest.update(np.ascontiguousarray(array).data)
         if s.stamps is not None:
             digest.update(s.stamps.data)
+        digests.append(digest.digest())
         yield
-    return digest.digest()
+    if any(s.cross_learning for s in work):
+        together = hashlib.blake2b(b"".join(digests), digest_size=DIGEST_BYTES).digest()
+        digests = [hashlib.blake2b(together + b"%d" % i, digest_size=DIGEST_BYTES).digest() for i in range(len(work))]
+    return digests
 
 
 def _outputs(planned: Plan, outcome: Outcome) -> Steps[tuple[SeriesForecast | SeriesError, ...]]:
