@@ -16,6 +16,7 @@ from gateway.domain.evaluations import (
     Scores,
     SeriesAnomalies,
     SeriesBacktest,
+    Tally,
 )
 from gateway.domain.forecasts import (
     MAX_SERIES,
@@ -90,6 +91,7 @@ __all__ = [
     "SeriesError",
     "SeriesForecast",
     "SeriesInput",
+    "Tally",
     "Usage",
     "Weighting",
     "Work",

@@ -21,14 +21,25 @@ class BacktestRequest:
     step: int | None = None  # rows from one fold to the next; None: prediction_length
     metrics: tuple[Metric, ...] = METRICS
     forecasts: bool = True  # answer forecasts and actuals beside the metrics
+    fewer_windows: bool = False  # a series too short for all windows is scored on those that fit, not refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What one metric is the quotient of, so that windows, series and chunks of a job add up."""
+
+    total: float = 0.0
+    divisor: float = 0.0  # the cells scored, or what the metric divides by
+    skipped: int = 0  # cells that a percentage would divide by zero in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Metrics over some cells; None where there was nothing to score."""
+    """Metrics over some cells; None where there was nothing to score. `ensemble.scoring` makes and adds them."""
 
     values: Mapping[Metric, float | None]
     skipped: Mapping[Metric, int] = field(default_factory=dict)  # cells that a percentage would divide by zero in
+    tallies: Mapping[Metric, Tally] = field(default_factory=dict)  # what the values are read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

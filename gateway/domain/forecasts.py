@@ -32,6 +32,9 @@ NOTICES: Mapping[str, str] = {
     "seed_used": "Sampled with seed {detail}.",
     "fallback": "{detail}",
     "licence": "{detail}",
+    "window_failed": "A window was not scored: {detail}",
+    "windows_fewer": "{detail}",
+    "covariates_unknown_ahead": "{names}: left out over the horizon of windows in which they are not known.",
     "samples_copula": "Samples were drawn from the quantile forecast by a temporal copula, not by the model.",
 }
 

@@ -133,6 +133,13 @@ class ForecastService:
         `deadline` is in seconds of the running loop's clock. Raises GatewayError; a series that fails alone is a
         `SeriesError` among the outputs, unless all fail.
         """
+        answer = await self.attempt(request, caller=caller, deadline=deadline)
+        if isinstance(answer, Forecast) and all(isinstance(o, SeriesError) for o in answer.outputs):
+            raise _all_failed(answer.outputs)
+        return answer
+
+    async def attempt(self, request: ForecastRequest, *, caller: Caller, deadline: float) -> Forecast | ForecastPlan:
+        """`forecast`, whose outputs may all have failed."""
         started = time.perf_counter()
         planned = await paced(plan(request, self.card(request.model, caller)))
         if request.parameters.dry_run:
@@ -140,8 +147,6 @@ class ForecastService:
         work = [t.series for t in planned.tasks if t.series is not None]
         outcome, cached = await self._compute(planned, work, caller, deadline) if work else (Outcome(), False)
         outputs = await paced(_outputs(planned, outcome))
-        if all(isinstance(o, SeriesError) for o in outputs):
-            raise _all_failed(outputs)
         delivered = [t.usage for t, o in zip(planned.tasks, outputs, strict=True) if isinstance(o, SeriesForecast)]
         return Forecast(
             id=str(uuid.uuid4()),
