@@ -3,16 +3,20 @@
 Every function takes arrays of any shape and scores all their cells alike, so that windows, steps and channels are
 pooled by stacking them. A cell whose actual value is NaN is not scored. Where nothing is left to score the answer
 is NaN. Percentages skip the cells that they divide by zero in, and count them.
+
+A metric is a quotient of sums. `scores` keeps the sums, and `added` pools the cells of several windows, series or
+chunks by adding them: in one order whoever adds, so that a job's figure is to the last bit that of one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.domain import Array
+from gateway.domain import Array, Metric, Scores, Tally
 
 SAME_LEVEL = 1e-9  # levels closer than this are one: 1 - 0.9 is not 0.1 in floats
 
@@ -25,30 +29,45 @@ class Percentage:
     skipped: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Values that were held out, and the forecast of them."""
+
+    actual: Array  # any shape, NaN where missing
+    point: Array  # as `actual`
+    quantiles: Array  # (levels, *actual.shape)
+    levels: tuple[float, ...]
+    scale: Array  # of MASE, broadcasts to `actual`
+
+
+# -- metrics ---
+
+
 def mae(actual: Array, forecast: Array) -> float:
     """Mean absolute error."""
-    return _mean(np.abs(actual - forecast))
+    return _quotient(_mean(np.abs(actual - forecast)))
 
 
 def rmse(actual: Array, forecast: Array) -> float:
     """Root of the mean squared error."""
-    return float(np.sqrt(_mean((actual - forecast) ** 2)))
+    return math.sqrt(_quotient(_mean((actual - forecast) ** 2)))
 
 
 def mape(actual: Array, forecast: Array) -> Percentage:
     """Mean of 100 |y - f| / |y|."""
-    return _percentage(100 * np.abs(actual - forecast), np.abs(actual))
+    tally = _mape(actual, forecast)
+    return Percentage(_quotient(tally), tally.skipped)
 
 
 def smape(actual: Array, forecast: Array) -> Percentage:
     """Mean of 200 |y - f| / (|y| + |f|), from 0 to 200."""
-    return _percentage(200 * np.abs(actual - forecast), np.abs(actual) + np.abs(forecast))
+    tally = _smape(actual, forecast)
+    return Percentage(_quotient(tally), tally.skipped)
 
 
 def mase(actual: Array, forecast: Array, scale: Array) -> float:
     """Mean of |y - f| / scale; `scale` of `seasonal_scale` broadcasts. Cells of a scale that is 0 are not scored."""
-    divisor = np.where(np.asarray(scale) > 0, scale, np.nan)
-    return _mean(np.abs(actual - forecast) / divisor)
+    return _quotient(_mase(actual, forecast, scale))
 
 
 def seasonal_scale(context: Array, season: int) -> Array:
@@ -65,13 +84,12 @@ def seasonal_scale(context: Array, season: int) -> Array:
 
 def crps(actual: Array, quantiles: Array, levels: Sequence[float]) -> float:
     """Mean of the quantile loss: the mean over levels of 2 x pinball. `quantiles` is (levels, *actual.shape)."""
-    return _mean(quantile_loss(actual, quantiles, levels))
+    return _quotient(_mean(quantile_loss(actual, quantiles, levels)))
 
 
 def wql(actual: Array, quantiles: Array, levels: Sequence[float]) -> float:
     """Weighted quantile loss: the sum of the quantile loss over the sum of |y|. NaN where all |y| are 0."""
-    total = float(np.nansum(np.abs(actual)))
-    return float(np.nansum(quantile_loss(actual, quantiles, levels))) / total if total > 0 else float("nan")
+    return _quotient(_wql(actual, quantiles, levels))
 
 
 def quantile_loss(actual: Array, quantiles: Array, levels: Sequence[float]) -> Array:
@@ -84,12 +102,7 @@ def quantile_loss(actual: Array, quantiles: Array, levels: Sequence[float]) -> A
 
 def coverage(actual: Array, quantiles: Array, levels: Sequence[float]) -> float:
     """Share of cells within the outermost symmetric pair of `levels`; NaN where there is no such pair."""
-    pair = outermost_pair(levels)
-    if pair is None:
-        return float("nan")
-    low, high = quantiles[pair[0]], quantiles[pair[1]]
-    inside = (actual >= low) & (actual <= high)
-    return _mean(np.where(np.isnan(actual), np.nan, inside))
+    return _quotient(_coverage(actual, quantiles, levels))
 
 
 def outermost_pair(levels: Sequence[float]) -> tuple[int, int] | None:
@@ -101,12 +114,104 @@ def outermost_pair(levels: Sequence[float]) -> tuple[int, int] | None:
     return None
 
 
-def _mean(cells: Array) -> float:
+# -- scores that add up ---
+
+
+def scores(held: Held, metrics: Iterable[Metric]) -> Scores:
+    """`metrics` of one forecast of held-out values."""
+    with np.errstate(all="ignore"):  # what is not finite is no score
+        return _scores({metric: _tally(metric, held) for metric in metrics})
+
+
+def added(parts: Iterable[Scores], metrics: Iterable[Metric]) -> Scores:
+    """`metrics` over the cells of all `parts`."""
+    tallies = dict.fromkeys(metrics, Tally())
+    for part in parts:
+        for metric, so_far in tallies.items():
+            more = part.tallies.get(metric, Tally())
+            tallies[metric] = Tally(
+                total=so_far.total + more.total,
+                divisor=so_far.divisor + more.divisor,
+                skipped=so_far.skipped + more.skipped,
+            )
+    return _scores(tallies)
+
+
+def _scores(tallies: Mapping[Metric, Tally]) -> Scores:
+    return Scores(
+        values={metric: _figure(metric, tally) for metric, tally in tallies.items()},
+        skipped={metric: tally.skipped for metric, tally in tallies.items() if tally.skipped},
+        tallies=tallies,
+    )
+
+
+def _figure(metric: Metric, tally: Tally) -> float | None:
+    """The metric itself; None where nothing was scored or the sums left the range of floats."""
+    value = _quotient(tally)
+    if not math.isfinite(value):
+        return None
+    return math.sqrt(value) if metric == "rmse" else value
+
+
+def _tally(metric: Metric, held: Held) -> Tally:
+    actual, point, quantiles, levels = held.actual, held.point, held.quantiles, held.levels
+    match metric:
+        case "mae":
+            return _mean(np.abs(actual - point))
+        case "rmse":
+            return _mean((actual - point) ** 2)
+        case "mape":
+            return _mape(actual, point)
+        case "smape":
+            return _smape(actual, point)
+        case "mase":
+            return _mase(actual, point, held.scale)
+        case "crps":
+            return _mean(quantile_loss(actual, quantiles, levels)) if levels else Tally()
+        case "wql":
+            return _wql(actual, quantiles, levels) if levels else Tally()
+        case "coverage":
+            return _coverage(actual, quantiles, levels)
+
+
+def _quotient(tally: Tally) -> float:
+    return tally.total / tally.divisor if tally.divisor > 0 else math.nan
+
+
+def _mean(cells: Array) -> Tally:
     scored = cells[~np.isnan(cells)]
-    return float(scored.mean()) if scored.size else float("nan")
+    return Tally(total=float(scored.sum()), divisor=float(scored.size))
 
 
-def _percentage(errors: Array, divisors: Array) -> Percentage:
+def _mape(actual: Array, forecast: Array) -> Tally:
+    return _percentage(100 * np.abs(actual - forecast), np.abs(actual))
+
+
+def _smape(actual: Array, forecast: Array) -> Tally:
+    return _percentage(200 * np.abs(actual - forecast), np.abs(actual) + np.abs(forecast))
+
+
+def _percentage(errors: Array, divisors: Array) -> Tally:
     zero = divisors == 0
     ratios = errors / np.where(zero, np.nan, divisors)
-    return Percentage(_mean(ratios), int(zero.sum()))
+    mean = _mean(ratios)
+    return Tally(total=mean.total, divisor=mean.divisor, skipped=int(zero.sum()))
+
+
+def _mase(actual: Array, forecast: Array, scale: Array) -> Tally:
+    divisor = np.where(np.asarray(scale) > 0, scale, np.nan)
+    return _mean(np.abs(actual - forecast) / divisor)
+
+
+def _wql(actual: Array, quantiles: Array, levels: Sequence[float]) -> Tally:
+    loss = float(np.nansum(quantile_loss(actual, quantiles, levels)))
+    return Tally(total=loss, divisor=float(np.nansum(np.abs(actual))))
+
+
+def _coverage(actual: Array, quantiles: Array, levels: Sequence[float]) -> Tally:
+    pair = outermost_pair(levels)
+    if pair is None:
+        return Tally()
+    low, high = quantiles[pair[0]], quantiles[pair[1]]
+    inside = (actual >= low) & (actual <= high)
+    return _mean(np.where(np.isnan(actual), np.nan, inside))
