@@ -90,6 +90,8 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
 
     Raises GatewayError INVALID_ARGUMENT with up to 20 places.
     """
+    asked = request.parameters.quantile_levels or ()
+    request = _clipped(request, card)
     faults = [*size_faults(request, card), *parameter_faults(request.parameters, card)]
     frequency = _frequency(request.parameters, faults)
     levels = request.parameters.quantile_levels
@@ -106,6 +108,7 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
         raise GatewayError.invalid(*faults)
     sampling, drawn = _sampling(request.parameters, card)
     general = _general_notices(request.parameters, card, levels, sampling if drawn else None)
+    general += _clipped_notices(asked, levels if request.parameters.clip_levels else asked)
     calendar = _Calendar(frequency, request.parameters.prediction_length)
     tasks = []
     for i, series in enumerate(request.series):
@@ -118,6 +121,21 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
         tasks=tuple(_grouped(tasks) if request.parameters.cross_learning else tasks),
         deterministic=not drawn,
     )
+
+
+def _clipped(request: ForecastRequest, card: ModelCard) -> ForecastRequest:
+    """The request with its levels moved into the card's trained range, where it asks for that."""
+    p, trained = request.parameters, card.quantile_levels
+    if not (p.clip_levels and p.quantile_levels and trained):
+        return request
+    levels = {min(max(q, trained[0]), trained[-1]) for q in p.quantile_levels}
+    return replace(request, parameters=replace(p, quantile_levels=tuple(sorted(levels))))
+
+
+def _clipped_notices(asked: Sequence[float], given: Sequence[float]) -> tuple[tuple[str, str], ...]:
+    """(code, detail) of the levels that were moved."""
+    moved = [q for q in asked if q not in given]
+    return (("levels_clipped", ", ".join(f"{q:g}" for q in moved)),) if moved else ()
 
 
 # -- checks ---

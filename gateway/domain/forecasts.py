@@ -28,6 +28,7 @@ NOTICES: Mapping[str, str] = {
     "values_imputed": "{detail} missing values were filled by interpolation before the forecast.",
     "calendar_assumed": "The model reads the calendar, and not all of it was sent: {detail} assumed.",
     "levels_extrapolated": "Levels {detail} lie outside the model's trained ones and assume normal tails.",
+    "levels_clipped": "Levels {detail} lie outside the model's trained ones and are answered by the nearest of those.",
     "horizon_extended": "The horizon exceeds the {detail} steps of one pass; the rest is forecast from the forecast.",
     "seed_used": "Sampled with seed {detail}.",
     "fallback": "{detail}",
@@ -59,6 +60,7 @@ class Parameters:
     prediction_length: int
     frequency: str | None = None
     quantile_levels: tuple[float, ...] | None = None
+    clip_levels: bool = False  # a level beyond the model's trained ones is answered by the nearest of those
     num_samples: int | None = None
     context_length: int | None = None
     sensitivity: float | None = None

@@ -45,7 +45,7 @@ def read(
         channels=sent.channels,
         metadata=echo(body.whole(sent.metadata), wire, place, faults, sent.item_id),
     )
-    faults += islice(_relations(found, horizon, place), MAX_FAULTS)
+    faults += islice(relations(found, horizon, place), MAX_FAULTS)
     return found, faults
 
 
@@ -99,7 +99,8 @@ def _covariates(
     return read
 
 
-def _relations(series: SeriesInput, horizon: int | None, place: Place) -> Iterator[Fault]:
+def relations(series: SeriesInput, horizon: int | None, place: Place) -> Iterator[Fault]:
+    """What is wrong between the arrays of a series, and with the cells of each, whatever the model."""
     rows, width = series.target.shape
     if rows:
         empty = np.flatnonzero(np.isnan(series.target).all(axis=0))

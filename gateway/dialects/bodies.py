@@ -1,0 +1,92 @@
+"""JSON bodies of the dialects beside the canonical one: decoded in steps, with every doubt told as a fault.
+
+Extra fields are a dialect's own matter: the types it decodes to say whether they are allowed. Long arrays stay raw
+until `numbers` or `values` reads them, slice by slice.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from gateway.dialects.base import Call, Steps
+from gateway.dialects.canonical import arrays, envelope, malformed, walk
+from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.canonical.media import Format
+from gateway.domain import Array, CovariateValues
+from gateway.errors import Code, Fault, GatewayError, Place
+
+T = TypeVar("T")
+
+# What callers name JSON, and what their libraries send when they name nothing.
+_TYPES = (
+    "",
+    "application/json",
+    "text/json",
+    "application/octet-stream",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+)
+
+
+def require_json(call: Call) -> None:
+    """Raise UNSUPPORTED_MEDIA_TYPE for a body that calls itself something else."""
+    sent = call.headers.get("content-type", "")
+    name = sent.partition(";")[0].strip().lower()
+    if name not in _TYPES and not name.endswith("+json"):
+        raise GatewayError(
+            Code.UNSUPPORTED_MEDIA_TYPE, f"The content-type {sent[:80]!r} is not read here: send application/json."
+        )
+
+
+def told(body: bytes, steps: Steps[T]) -> Steps[T]:
+    """`steps`, which read `body`, with all that a decoder raises in them told as a GatewayError."""
+    try:
+        return (yield from steps)
+    except msgspec.ValidationError as failure:
+        raise GatewayError.invalid(*walk.found((), failure, ())) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        raise (yield from malformed.error(body, Format.JSON, failure)) from None
+    except RecursionError:
+        raise malformed.too_deep() from None
+
+
+def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> Steps[tuple[T, Envelope]]:
+    """A body without its long arrays, and the envelope that holds those. Raises msgspec.DecodeError."""
+    whole = yield from envelope.of(body, Format.JSON)
+    return decoder.decode(whole.content), whole
+
+
+def values(raw: Raw, body: Envelope, place: Place) -> Steps[CovariateValues]:
+    """A list of number or null, or of string or null. Raises GatewayError, and msgspec.DecodeError."""
+    try:
+        return (yield from arrays.values(body.whole(raw), Format.JSON))
+    except msgspec.ValidationError as failure:
+        raise GatewayError.invalid(*walk.found((), failure, place)) from None
+
+
+def numbers(raw: Raw, body: Envelope, place: Place) -> Steps[Array]:
+    """A list of number or null as `(time,)`, NaN for null. Raises as `values`."""
+    found = yield from values(raw, body, place)
+    if isinstance(found, tuple):
+        raise GatewayError.invalid(Fault(place, "Expected numbers, got strings", "type_error"))
+    return found
+
+
+def in_words_of(error: GatewayError, names: dict[Place, Place]) -> GatewayError:
+    """`error` with the places of the domain renamed to those of a dialect's body, the longest known first."""
+    if not error.faults or error.code is not Code.INVALID_ARGUMENT:
+        return error
+    faults = tuple(Fault(_renamed(f.loc, names), f.msg, f.type) for f in error.faults)
+    if GatewayError.invalid(*error.faults).sentence != error.sentence:
+        return GatewayError(error.code, error.sentence, faults=faults, retry_after_s=error.retry_after_s)
+    return GatewayError.invalid(*faults)
+
+
+def _renamed(place: Place, names: dict[Place, Place]) -> Place:
+    for length in range(len(place), 0, -1):
+        if place[:length] in names:
+            return (*names[place[:length]], *place[length:])
+    return place
