@@ -1,0 +1,1 @@
+"""Who calls, and how much each may: keys, sessions of pages, limits."""
