@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -38,9 +38,23 @@ class Table:
     path: Path
     columns: Mapping[str, list[Cell]]
     first: int
+    rows: tuple[int, ...] | None = None  # of the file's data rows, those that are here; None: all
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
+
+    def number(self, row: int) -> int:
+        """The number under which the file's editor shows a row."""
+        return self.first + (row if self.rows is None else self.rows[row])
+
+    def part(self, rows: Sequence[int]) -> Table:
+        """Some of the rows, under the numbers they have."""
+        columns = {name: [cells[i] for i in rows] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, rows=tuple(i if self.rows is None else self.rows[i] for i in rows))
+
+    def narrowed(self, names: Sequence[str]) -> Table:
+        """Some of the columns."""
+        return replace(self, columns={name: self.columns[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +160,7 @@ def find_roles(table: Table, *, time: str | None, targets: Sequence[str], id: st
     id = id or next((lowered[n] for n in ID_NAMES if n in lowered and lowered[n] not in targets), None)
     if not targets:
         named = [lowered[n] for n in TARGET_NAMES if n in lowered and lowered[n] not in (time, id)]
-        rest = [n for n in table.columns if n not in (time, id) and _is_numeric(table.columns[n])]
+        rest = [n for n in table.columns if n not in (time, id) and is_numeric(table.columns[n])]
         if not named and len(rest) != 1:
             held = _list(rest or table.columns)
             raise TableError(f"which column of {table.path} is to be forecast? Say --target with one of {held}")
@@ -158,7 +172,8 @@ def _list(names: Sequence[str] | Mapping[str, list[Cell]]) -> str:
     return ", ".join(repr(n) for n in names)
 
 
-def _is_numeric(column: list[Cell]) -> bool:
+def is_numeric(column: list[Cell]) -> bool:
+    """Whether a column holds numbers, so far as its first 100 cells tell."""
     seen = [v for v in column if v is not None]
     return bool(seen) and all(isinstance(v, float) or _float(v) is not None for v in seen[:100])
 
@@ -205,6 +220,7 @@ def read_series(
     roles: Roles,
     *,
     future: Table | None = None,
+    covariates: Sequence[str] = (),
     frequency: str | None = None,
     time_format: str | None = None,
     horizon: int = 1,
@@ -212,10 +228,10 @@ def read_series(
 ) -> Reading:
     """Group a table into series; doubts are listed, and mended where `repair` is set.
 
-    Columns that `future` holds beside time and id are covariates, known over past and horizon. Raises TableError for
-    what no repair can mend.
+    Columns that `future` holds beside time and id are covariates, known over past and horizon; without it,
+    `covariates` are known over the past. Raises TableError for what no repair can mend.
     """
-    covariates = _covariate_names(table, roles, future)
+    covariates = _covariate_names(table, roles, future) or tuple(covariates)
     groups = _groups(table, roles)
     ahead = _groups(future, roles) if future is not None else {}
     problems: list[Problem] = []
@@ -230,7 +246,7 @@ def read_series(
         stamps: tuple[str, ...] = ()
         if name in times and step is not None:
             found = timeline.departures(times[name].stamps, step)
-            problems += _problems(name, [r + table.first for r in rows], found)
+            problems += _problems(name, [table.number(r) for r in rows], found)
             if repair and found:
                 order, times[name] = _mended(rows, times[name], step)
             stamps = times[name].texts
@@ -255,7 +271,7 @@ def read_series(
             )
         )
     taken = {roles.time, roles.id, *roles.targets, *covariates}
-    unused = tuple(n for n in table.columns if n not in taken and _is_numeric(table.columns[n]))
+    unused = tuple(n for n in table.columns if n not in taken and is_numeric(table.columns[n]))
     alias = step.alias if step is not None else None
     return Reading(series=tuple(series), frequency=alias, problems=tuple(problems), roles=roles, unused=unused)
 
@@ -270,6 +286,21 @@ class _Times:
 
 def _of(name: str) -> str:
     return f"series {name!r}: " if name else ""
+
+
+def split_ahead(table: Table, roles: Roles) -> tuple[Table, Table, int]:
+    """The rows up to the last target of each series, those ahead of it, and how many of the latter every series has."""
+    observed: list[int] = []
+    ahead: list[int] = []
+    fewest = len(table)
+    for rows in _groups(table, roles).values():
+        empty = 0
+        while empty < len(rows) and all(table.columns[t][rows[-1 - empty]] is None for t in roles.targets):
+            empty += 1
+        observed += rows[: len(rows) - empty]
+        ahead += rows[len(rows) - empty :]
+        fewest = min(fewest, empty)
+    return table.part(sorted(observed)), table.part(sorted(ahead)), fewest
 
 
 def _covariate_names(table: Table, roles: Roles, future: Table | None) -> tuple[str, ...]:
@@ -292,7 +323,7 @@ def _groups(table: Table, roles: Roles) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for i, value in enumerate(table.columns[roles.id]):
         if value is None:
-            raise TableError(f"{table.path}: row {i + table.first} has no {roles.id}")
+            raise TableError(f"{table.path}: row {table.number(i)} has no {roles.id}")
         groups.setdefault(f"{value:g}" if isinstance(value, float) else value, []).append(i)
     return groups
 
@@ -305,7 +336,7 @@ def _numbers(table: Table, name: str, rows: Sequence[int | None]) -> Array:
         cell = column[i] if i is not None else None
         value = np.nan if cell is None else cell if isinstance(cell, float) else _float(cell)
         if value is None:
-            place = f"row {(i or 0) + table.first}, column {name!r}"
+            place = f"row {table.number(i or 0)}, column {name!r}"
             raise TableError(f"{table.path}: {place}: {cell!r} is not a finite number")
         out[k] = value
     return out
@@ -330,7 +361,7 @@ def _horizon(future: Table, name: str, rows: list[int], covariates: Sequence[str
     known = {c: _numbers(future, c, rows[:horizon]) for c in covariates}
     for c, values in known.items():
         if np.isnan(values).any():
-            row = rows[int(np.isnan(values).argmax())] + future.first
+            row = future.number(rows[int(np.isnan(values).argmax())])
             raise TableError(f"{future.path}: row {row}, column {c!r} is empty")
     return known
 
@@ -346,7 +377,7 @@ def _times(table: Table, column: str, rows: Sequence[int], time_format: str | No
         iso = _iso(text, time_format)
         if iso is None:
             raise TableError(
-                f"{table.path}: row {i + table.first}, column {column!r}: {text!r} is no ISO 8601 time; "
+                f"{table.path}: row {table.number(i)}, column {column!r}: {text!r} is no ISO 8601 time; "
                 "say its form with --time-format, such as '%d.%m.%Y'"
             )
         texts.append(iso)
