@@ -12,7 +12,8 @@ import pytest
 
 from gateway import __version__
 from gateway.dialects.base import Call, Example
-from gateway.dialects.canonical import OPERATIONS, types
+from gateway.dialects.canonical import FORECAST as FORECAST_OPERATION
+from gateway.dialects.canonical import types
 from gateway.dialects.canonical.examples import FORECAST
 from gateway.domain import (
     Forecast,
@@ -30,7 +31,7 @@ from gateway.http.problems import STATUS
 from gateway.pacing import at_once
 from tests.seeds import seed_body
 
-(OPERATION,) = OPERATIONS
+OPERATION = FORECAST_OPERATION
 REQUEST_ID = "4f0c1c6e-3d0c-4b43-9a5e-8a0f6f1b7c2d"
 MSGPACK = "application/msgpack"
 

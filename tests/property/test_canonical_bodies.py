@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects.base import Call, Steps
-from gateway.dialects.canonical import arrays, decode, diagnose, envelope, malformed, sliced, slices, walk
+from gateway.dialects.canonical import arrays, decode, diagnose, envelope, malformed, shapes, sliced, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.domain import ForecastRequest
@@ -150,7 +150,7 @@ def test_a_valid_body_is_read_as_sent(sent: tuple[Any, bytes, Format]) -> None:
                 assert list(found) == values
             else:
                 np.testing.assert_array_equal(found, np.array(values, dtype=np.float64))
-    assert at_once(diagnose.faults(Envelope(raw), Wire(form, form))) == []
+    assert at_once(diagnose.faults(Envelope(raw), Wire(form, form), shapes.FORECAST)) == []
 
 
 @EXAMPLES
@@ -158,7 +158,7 @@ def test_a_valid_body_is_read_as_sent(sent: tuple[Any, bytes, Format]) -> None:
 def test_the_typed_decode_and_the_diagnosis_accept_the_same_bodies(sent: tuple[Any, bytes, Format]) -> None:
     content, raw, form = sent
     answer = parsed(raw, form)
-    faults = at_once(diagnose.faults(Envelope(raw), Wire(form, form)))
+    faults = at_once(diagnose.faults(Envelope(raw), Wire(form, form), shapes.FORECAST))
     assert (faults == []) == isinstance(answer, ForecastRequest)
     if isinstance(answer, GatewayError):
         assert answer.code is Code.INVALID_ARGUMENT
@@ -184,7 +184,7 @@ def test_bytes_changed_at_random_are_answered(sent: tuple[Any, bytes, Format], d
 def request_of(body: Envelope, wire: Wire) -> str | None:
     """What a body is read as, in text that can be compared; None where it is refused."""
     try:
-        return repr(at_once(decode.typed(body, wire)))
+        return repr(at_once(decode.typed(body, wire, shapes.FORECAST)))
     except (GatewayError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -196,7 +196,9 @@ def test_cutting_arrays_out_changes_nothing(sent: tuple[Any, bytes, Format], lon
     wire = Wire(form, form)
     cut = at_once(envelope.of(raw, form, large=0, long=long))
     assert request_of(cut, wire) == request_of(Envelope(raw), wire)
-    assert at_once(diagnose.faults(cut, wire)) == at_once(diagnose.faults(Envelope(raw), wire))
+    assert at_once(diagnose.faults(cut, wire, shapes.FORECAST)) == at_once(
+        diagnose.faults(Envelope(raw), wire, shapes.FORECAST)
+    )
     at = data.draw(st.integers(0, len(raw) - 1))
     changed = (
         raw[:at] + data.draw(st.sampled_from([b"", b",", b"[", b"]", b'"', b"NaN", b"\xff", b"1"])) + raw[at + 1 :]

@@ -79,7 +79,8 @@ def test_a_full_request_is_read() -> None:
     np.testing.assert_array_equal(found.future_covariates["promo"], [1, 0, 1])
     assert found.future_covariates["shop"] == ("a", "b")
     assert (found.static_covariates, found.channels) == ({"size": 2.0}, ("open", "close"))
-    assert msgspec.to_builtins(request.parameters) == {**parameters, "quantile_levels": (0.1, 0.5, 0.9)}
+    expected = {**parameters, "quantile_levels": (0.1, 0.5, 0.9), "clip_levels": False}
+    assert msgspec.to_builtins(request.parameters) == expected
     assert read(msgspec.msgpack.encode(body(series, parameters)), MSGPACK).parameters == request.parameters
 
 

@@ -5,7 +5,7 @@ Types are walked first; then what is of the right type, alone, goes through the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -15,18 +15,20 @@ from msgspec import Raw, inspect
 from gateway.dialects.base import Steps
 from gateway.dialects.canonical import parameters, series, walk
 from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.canonical.group_types import BatchEnvelope
 from gateway.dialects.canonical.media import Format, Wire
-from gateway.dialects.canonical.types import ABSENT, ForecastEnvelope, ParametersBody, SeriesEnvelope
+from gateway.dialects.canonical.shapes import Shape
+from gateway.dialects.canonical.types import ABSENT, SeriesEnvelope
 from gateway.errors import MAX_FAULTS, Fault, GatewayError, Place
 
 Value = TypeVar("Value")
 Fields = dict[Any, Raw]  # msgpack has keys of every kind
 
 _UNCUT = Envelope(b"")  # of parts that are whole already
-_NONE = (b"", b"null", b"\xc0")
+_APART = ("inputs", "parameters")  # fields of a request that are walked by themselves
 
 
-def _struct(kind: type, apart: Collection[str] = ()) -> inspect.StructType:
+def _struct(kind: type, apart: tuple[str, ...] = ()) -> inspect.StructType:
     """What a struct is made of; the fields `apart` are walked by others."""
     found = inspect.type_info(kind)
     assert isinstance(found, inspect.StructType)
@@ -35,18 +37,16 @@ def _struct(kind: type, apart: Collection[str] = ()) -> inspect.StructType:
     return msgspec.structs.replace(found, fields=tuple(members))
 
 
-_REQUEST = _struct(ForecastEnvelope, apart=("inputs", "parameters"))
 _SERIES = _struct(SeriesEnvelope)
-_PARAMETERS = _struct(ParametersBody)
 
 
-def error(body: Envelope, wire: Wire, failure: Exception) -> Steps[GatewayError]:
+def error(body: Envelope, wire: Wire, shape: Shape[Any, Any, Any], failure: Exception) -> Steps[GatewayError]:
     """The error to answer for a body whose typed decode ended in `failure`; raises as `faults` does."""
-    found = yield from faults(body, wire)
+    found = yield from faults(body, wire, shape)
     return GatewayError.invalid(*(found or walk.found((), failure, ())))
 
 
-def faults(body: Envelope, wire: Wire) -> Steps[list[Fault]]:
+def faults(body: Envelope, wire: Wire, shape: Shape[Any, Any, Any]) -> Steps[list[Fault]]:
     """Up to 20 faults of a body; none for one that the typed decode accepts.
 
     Raises msgspec.DecodeError or UnicodeDecodeError where it is not well formed.
@@ -57,10 +57,11 @@ def faults(body: Envelope, wire: Wire) -> Steps[list[Fault]]:
     except msgspec.ValidationError:
         form.decode(body.content, Raw)  # to its end, where it may not be well formed
         return [_not_an("object", body.content, form, ())]
-    walked = walk.fields(sent, _REQUEST, (), lambda _, raw: walk.untyped(raw, form))
-    found = [f for f in islice(walked, MAX_FAULTS) if f.loc != ("parameters",)]
+    walked = walk.fields(sent, _struct(shape.envelope, _APART), (), lambda _, raw: walk.untyped(raw, form))
+    found = [f for f in islice(walked, MAX_FAULTS) if f.loc != parameters.PLACE]
     series.echo(body.whole(sent.get("metadata", ABSENT)), wire, (), found)
-    horizon = _parameters(body.whole(sent.get("parameters", ABSENT)), form, found)
+    beside = {name: body.whole(sent[name]) for name in shape.beside if name in sent}
+    horizon = _parameters(body.whole(sent.get("parameters", ABSENT)), beside, shape, form, found)
     for i, raw in enumerate(_inputs(sent.get("inputs"), form, found)):
         if len(found) >= MAX_FAULTS:
             break
@@ -69,24 +70,40 @@ def faults(body: Envelope, wire: Wire) -> Steps[list[Fault]]:
     return found[:MAX_FAULTS]
 
 
-def _parameters(raw: Raw, form: Format, found: list[Fault]) -> int | None:
+def batch_error(body: Envelope, form: Format) -> GatewayError:
+    """The error to answer for a body that is no batch; raises as `faults` does."""
+    try:
+        sent = form.decode(body.content, Fields)
+    except msgspec.ValidationError:
+        form.decode(body.content, Raw)
+        return GatewayError.invalid(_not_an("object", body.content, form, ()))
+    found = list(islice(walk.fields(sent, _struct(BatchEnvelope), (), lambda _, raw: raw), MAX_FAULTS))
+    return GatewayError.invalid(*(found or [_not_an("array", sent["requests"], form, ("requests",))]))
+
+
+def _parameters(
+    raw: Raw, beside: Mapping[str, Raw], shape: Shape[Any, Any, Any], form: Format, found: list[Fault]
+) -> int | None:
     """Append the faults of the parameters; return the horizon that series are held against, where it is known."""
-    place: Place = ("parameters",)
-    if bytes(raw) in _NONE:
-        found.append(Fault((*place, "prediction_length"), "Field required", "missing"))
-        return None
+    kind, place = _struct(shape.controls), parameters.PLACE
+    told = False  # whether a horizon that is not there is told, or cannot be
     mistyped: list[Fault] = []
     try:
-        sent = form.decode(raw, ParametersBody)
+        gathered = parameters.gathered(raw, beside, form)
     except msgspec.ValidationError as failure:
-        value = walk.untyped(raw, form)
-        mistyped = walk.found(walk.faults_of(value, _PARAMETERS, place), failure, place)
-        told = not isinstance(value, dict) or "horizon" in value  # a horizon is there, or its lack is told
-        sound = _sound(value, _PARAMETERS, mistyped, place) if isinstance(value, dict) else {}
-        sent = msgspec.convert({"horizon": 1, **sound} if told else sound, ParametersBody)
-    found += mistyped
-    found += _further(parameters.faults(sent, place), mistyped)
-    return None if mistyped else parameters.horizon_of(sent)
+        found += walk.found(walk.faults_of(walk.untyped(raw, form), kind, place), failure, place)
+        gathered, told = parameters.gathered(ABSENT, beside, form), True
+    try:
+        sent = form.decode(gathered.content, shape.controls)
+    except msgspec.ValidationError as failure:
+        value = walk.untyped(gathered.content, form)
+        mistyped = walk.found(walk.faults_of(value, kind, place), failure, place)
+        told = told or not isinstance(value, dict) or "horizon" in value
+        sent = msgspec.convert(_sound(value, kind, mistyped, place) if isinstance(value, dict) else {}, shape.controls)
+    ruled = [*parameters.faults(sent, shape.default_horizon), *shape.rules(sent)]
+    further = [f for f in _further(ruled, mistyped) if not (told and f.type == "missing")]
+    found += gathered.relocated([*mistyped, *further])
+    return None if told or mistyped else parameters.horizon_of(sent, shape.default_horizon)
 
 
 def _inputs(raw: Raw | None, form: Format, found: list[Fault]) -> list[Raw]:

@@ -18,10 +18,13 @@ import msgspec
 from msgspec import Raw
 
 from gateway.dialects.base import Steps
+from gateway.dialects.canonical import slices
 from gateway.dialects.canonical.media import Format
 
 LARGE = 128 * 1024  # bytes of a body; a smaller one is parsed in half a millisecond
 LONG = 512  # bytes of an array worth cutting out: what 10,000 short series leave is parsed in some milliseconds
+
+_LISTS = (b'"inputs', b'"requests')  # what is read member by member
 
 _KEYED_ARRAY = re.compile(rb'"\s*:\s*(?=\[)')
 _SIGN = b'"@'
@@ -45,6 +48,14 @@ class Envelope:
             msgspec.json.decode(found, type=Raw)
         return Raw(found)
 
+    def check(self) -> Steps[None]:
+        """Raise msgspec.DecodeError where an array that the content stands on is no JSON."""
+        for mark in _MARK.finditer(self.content):
+            for piece in slices.of_array(self.arrays[int(mark[1])], Format.JSON):
+                if piece:
+                    msgspec.json.decode(piece, type=Raw)
+                yield
+
 
 def of(body: bytes, form: Format, *, large: int = LARGE, long: int = LONG) -> Steps[Envelope]:
     """The envelope of a body. Raises UnicodeDecodeError; arrays, or a body of which nothing was cut, may be no JSON."""
@@ -58,7 +69,7 @@ def of(body: bytes, form: Format, *, large: int = LARGE, long: int = LONG) -> St
 
 
 def _cut(body: bytes, long: int) -> Steps[Envelope]:
-    """`body` with marks in place of its long arrays, those of `inputs` excepted."""
+    """`body` with marks in place of its long arrays, those of `_LISTS` excepted."""
     pieces: list[bytes] = []
     arrays: list[bytes] = []
     done = position = searched = 0
@@ -68,7 +79,7 @@ def _cut(body: bytes, long: int) -> Steps[Envelope]:
         brace = body.find(b"}", start, quote if quote >= 0 else len(body))
         position = next((p for p in (brace, quote) if p >= 0), len(body))
         end = body.rfind(b"]", start, position) + 1
-        if end - start >= long and not body.endswith(b'"inputs', 0, opening.start()):
+        if end - start >= long and not body.endswith(_LISTS, 0, opening.start()):
             pieces += (body[done:start], b'[[%s%d"]]' % (_SIGN, len(arrays)))
             arrays.append(body[start:end])
             done = end

@@ -3,31 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
+from gateway.dialects.canonical import walk
+from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.types import ParametersBody
 from gateway.domain import Parameters
 from gateway.errors import Fault, Place
 
 ALIASES = {"freq": "frequency", "quantiles": "quantile_levels", "horizon": "prediction_length"}
+PLACE: Place = ("parameters",)
+
+_NONE = (b"", b"null", b"\xc0")
 
 
-def faults(sent: ParametersBody, place: Place = ("parameters",)) -> Iterator[Fault]:
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """`parameters` and the controls that stood beside it, as one object."""
+
+    content: Raw
+    beside: frozenset[str]
+    clashes: tuple[Fault, ...]
+
+    def relocated(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Faults of the one object at the places where the caller wrote."""
+        return [*self.clashes, *(self._told(f) for f in faults)]
+
+    def _told(self, fault: Fault) -> Fault:
+        inside = len(fault.loc) > 1 and fault.loc[0] == PLACE[0] and fault.loc[1] in self.beside
+        return Fault(fault.loc[1:], fault.msg, fault.type) if inside else fault
+
+
+def gathered(parameters: Raw, beside: Mapping[str, Raw], form: Format) -> Gathered:
+    """Both as one object. Raises msgspec.ValidationError where `parameters` is none, and is none that was not sent."""
+    sent = {name: raw for name, raw in beside.items() if bytes(raw) not in _NONE}
+    if bytes(parameters) in _NONE:
+        return Gathered(Raw(form.encode(sent)), frozenset(sent), ())
+    if not sent:
+        return Gathered(parameters, frozenset(), ())
+    inside = form.decode(parameters, dict[str, Raw])
+    clashes = tuple(
+        Fault((name,), f"differs from parameters.{name}; send one of them")
+        for name, raw in sent.items()
+        if bytes(inside.get(name, Raw(b""))) not in _NONE and not _equal(raw, inside[name], form)
+    )
+    return Gathered(Raw(form.encode({**inside, **sent})), frozenset(sent), clashes)
+
+
+def _equal(one: Raw, other: Raw, form: Format) -> bool:
+    return walk.untyped(one, form) == walk.untyped(other, form)
+
+
+def faults(sent: ParametersBody, default_horizon: int | None = None, place: Place = PLACE) -> Iterator[Fault]:
     """What is wrong with parameters whose types are right."""
     for alias, name in ALIASES.items():
         one, other = getattr(sent, alias), getattr(sent, name)
         if one is not None and other not in (None, UNSET) and one != other:
             yield Fault((*place, alias), f"{alias} is an alias of {name} and differs from it; send one of them")
-    if sent.prediction_length is UNSET and sent.horizon is None:
+    if horizon_of(sent, default_horizon) is None:
         yield Fault((*place, "prediction_length"), "Field required", "missing")
     for name in ("quantile_levels", "quantiles"):
         yield from _order_faults(getattr(sent, name) or (), (*place, name))
-    for name in ("sensitivity", "temperature"):  # msgpack has numbers that are not finite
-        number = getattr(sent, name)
-        if number is not None and not math.isfinite(number):
+    for name, value in msgspec.structs.asdict(sent).items():
+        if isinstance(value, float) and not math.isfinite(value):  # msgpack has such numbers
             yield Fault((*place, name), "must be a finite number")
 
 
@@ -39,14 +82,16 @@ def _order_faults(levels: tuple[float, ...], place: Place) -> Iterator[Fault]:
             yield Fault((*place, i), f"levels must ascend, and {level!r} follows {lower!r}")
 
 
-def horizon_of(sent: ParametersBody) -> int | None:
+def horizon_of(sent: ParametersBody, default: int | None = None) -> int | None:
     """Steps asked for under either name."""
-    return sent.horizon if sent.prediction_length is UNSET else sent.prediction_length
+    if sent.prediction_length is not UNSET:
+        return sent.prediction_length
+    return default if sent.horizon is None else sent.horizon
 
 
-def read(sent: ParametersBody) -> Parameters:
+def read(sent: ParametersBody, default_horizon: int | None = None) -> Parameters:
     """Parameters without `faults`, aliases resolved."""
-    horizon = horizon_of(sent)
+    horizon = horizon_of(sent, default_horizon)
     assert horizon is not None, "a missing horizon is a fault"
     levels = sent.quantiles if sent.quantile_levels is None else sent.quantile_levels
     return Parameters(

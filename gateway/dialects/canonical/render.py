@@ -1,58 +1,75 @@
-"""Forecast, plan and error to bodies."""
+"""Answers and errors to bodies: what every answer shares, and forecasts, plans and errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.dialects.base import Call, Reply, wire_code
-from gateway.dialects.canonical import media
+from gateway.dialects.base import Call, Reply, Steps, wire_code
+from gateway.dialects.canonical import matrices, media
 from gateway.dialects.canonical.media import Format, array_head
 from gateway.dialects.canonical.metadata import Echo, carried
 from gateway.dialects.canonical.types import (
     Answer,
     ErrorBody,
     FaultBody,
-    Matrix,
     OutputBody,
     QuantileBody,
     SeriesErrorBody,
     TimingsBody,
     UsageBody,
 )
-from gateway.domain import Array, Forecast, ForecastPlan, Metadata, PlannedSeries, SeriesError, SeriesForecast
-from gateway.errors import Code, GatewayError
+from gateway.domain import (
+    Array,
+    Forecast,
+    ForecastPlan,
+    Metadata,
+    Notice,
+    PlannedSeries,
+    SeriesError,
+    SeriesForecast,
+    Usage,
+)
+from gateway.errors import GatewayError
+
+T = TypeVar("T")
 
 
 def forecast(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     """The answer in the form the caller wants; raises GatewayError INTERNAL for a number that is not finite."""
     form = media.negotiate(call).answered
-    return Reply(body=_parts(answer, form), media_type=form.value)
+    return Reply(body=forecast_parts(answer, form), media_type=form.value)
 
 
 def error(call: Call, problem: GatewayError, status: int) -> Reply:
     """The one shape of every error of this contract."""
     form = media.of_error(call)
-    detail = [FaultBody(loc=["body", *f.loc], msg=f.msg, type=f.type) for f in problem.faults]
     body = ErrorBody(
         error=problem.sentence,
         code=wire_code(problem.code),
         endpoint=call.path,
         request_id=call.request_id,
-        detail=detail or UNSET,
+        detail=detail_of(problem),
     )
     return Reply(status=status, body=form.encode(body), media_type=form.value)
 
 
-def _parts(answer: Forecast | ForecastPlan, form: Format) -> Iterator[bytes]:
-    """Each series is encoded in a step of its own, and no step holds two of them."""
-    head, tail = _around(form.encode(_body(answer, form)), len(answer.outputs), form)
+# -- what answers share ---
+
+
+def streamed(body: object, outputs: Iterable[Steps[object]], count: int, form: Format) -> Iterator[bytes]:
+    """A body, encoded with no output, in parts with `count` of them in their place.
+
+    Each output is made and encoded in steps of its own, and no part holds two of them.
+    """
+    head, tail = _around(form.encode(body), count, form)
     comma = b"," if form is Format.JSON else b""
-    for i, output in enumerate(answer.outputs):
-        yield (comma if i else head) + form.encode(_output(output, answer.quantile_levels, form, i))
-    yield tail if answer.outputs else head + tail
+    for i, steps in enumerate(outputs):
+        output = yield from pausing(steps)
+        yield (comma if i else head) + form.encode(output)
+    yield tail if count else head + tail
 
 
 def _around(body: bytes, outputs: int, form: Format) -> tuple[bytes, bytes]:
@@ -68,11 +85,74 @@ def _around(body: bytes, outputs: int, form: Format) -> tuple[bytes, bytes]:
     return before + key[:-1] + array_head(outputs), after
 
 
-def _body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
+def pausing(steps: Steps[T]) -> Generator[bytes, None, T]:
+    """Run `steps` to its return value, with an empty part for each step."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        yield b""
+
+
+def detail_of(problem: GatewayError) -> list[FaultBody] | UnsetType:
+    return [FaultBody(loc=["body", *f.loc], msg=f.msg, type=f.type) for f in problem.faults] or UNSET
+
+
+def usage_of(usage: Usage) -> UsageBody:
+    return UsageBody(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, total_tokens=usage.total_tokens
+    )
+
+
+def timings_of(queue_ms: float, compute_ms: float) -> TimingsBody:
+    return TimingsBody(queue=round(queue_ms, 3), compute=round(compute_ms, 3))
+
+
+def failure_of(failed: SeriesError) -> SeriesErrorBody:
+    return SeriesErrorBody(error=failed.sentence, code=wire_code(failed.code))
+
+
+def sentences(notices: Sequence[Notice]) -> list[str] | UnsetType:
+    return [n.sentence for n in notices] or UNSET
+
+
+def listed(stamps: tuple[str, ...] | None) -> list[str] | UnsetType:
+    return UNSET if stamps is None else list(stamps)
+
+
+def quantiles_of(levels: Sequence[float], values: Array, form: Format, item: int) -> Steps[list[QuantileBody]]:
+    """`(levels, time, channels)`, each under its level."""
+    found = []
+    for level, of_level in zip(levels, values, strict=True):
+        found.append(QuantileBody(level=level, values=(yield from matrices.matrix(of_level, form, item))))
+    return found
+
+
+def echoed(metadata: Metadata, form: Format) -> Raw | UnsetType:
+    if metadata is None:
+        return UNSET
+    assert isinstance(metadata, Echo), "metadata of this dialect is what its decode made"
+    return Raw(carried(metadata.content, metadata.form, form))
+
+
+def _unless_none(value: int | None) -> int | UnsetType:
+    return UNSET if value is None else value
+
+
+# -- forecasts ---
+
+
+def forecast_parts(answer: Forecast | ForecastPlan, form: Format) -> Iterator[bytes]:
+    """The body of a forecast, in parts."""
+    return streamed(forecast_body(answer, form), forecast_outputs(answer, form), len(answer.outputs), form)
+
+
+def forecast_body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
     """The answer without its outputs."""
     plan = answer if isinstance(answer, ForecastPlan) else None
     made = answer if isinstance(answer, Forecast) else None
-    usage = answer.usage
     return Answer(
         id=answer.id,
         created=answer.created,
@@ -83,15 +163,13 @@ def _body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
         quantile_levels=list(answer.quantile_levels),
         input_points=answer.input_points,
         outputs=[],
-        usage=UsageBody(
-            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, total_tokens=usage.total_tokens
-        ),
+        usage=usage_of(answer.usage),
         latency_ms=round(answer.latency_ms, 3),
-        metadata=_echoed(answer.metadata, form),
+        metadata=echoed(answer.metadata, form),
         truncated_from=_unless_none(answer.truncated_from),
         max_context_length=_unless_none(answer.max_context_length),
         point=answer.point,
-        timings_ms=_timings(made) if made else UNSET,
+        timings_ms=timings_of(made.queue_ms, made.compute_ms) if made else UNSET,
         cached=True if made and made.cached else UNSET,
         dry_run=True if plan else UNSET,
         batch_class=plan.batch_class if plan else UNSET,
@@ -99,54 +177,38 @@ def _body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
     )
 
 
-def _timings(made: Forecast) -> TimingsBody:
-    return TimingsBody(queue=round(made.queue_ms, 3), compute=round(made.compute_ms, 3))
+def forecast_outputs(answer: Forecast | ForecastPlan, form: Format) -> Iterator[Steps[OutputBody]]:
+    """Each output of an answer, still to be made."""
+    for i, output in enumerate(answer.outputs):
+        yield _output(output, answer.quantile_levels, form, i)
 
 
 def _output(
     output: SeriesForecast | SeriesError | PlannedSeries, levels: tuple[float, ...], form: Format, item: int
-) -> OutputBody:
-    metadata = _echoed(output.metadata, form)
-    notices = [n.sentence for n in output.notices] or UNSET
+) -> Steps[OutputBody]:
+    metadata = echoed(output.metadata, form)
+    notices = sentences(output.notices)
     if isinstance(output, SeriesError):
-        failure = SeriesErrorBody(error=output.sentence, code=wire_code(output.code))
-        return OutputBody(status="failed", error=failure, metadata=metadata, notices=notices)
-    timestamps = list(output.timestamps) if output.timestamps is not None else UNSET
+        return OutputBody(status="failed", error=failure_of(output), metadata=metadata, notices=notices)
+    timestamps = listed(output.timestamps)
     cut = _unless_none(output.truncated_from)
     if isinstance(output, PlannedSeries):
         points = output.input_points
         return OutputBody(
             timestamps=timestamps, metadata=metadata, input_points=points, truncated_from=cut, notices=notices
         )
-    quantiles = [
-        QuantileBody(level=level, values=_matrix(values, item))
-        for level, values in zip(levels, output.quantiles, strict=True)
-    ]
+    mean = yield from matrices.matrix(output.mean, form, item)
+    quantiles = yield from quantiles_of(levels, output.quantiles, form, item)
+    samples: list[Raw] | None = [] if output.samples is not None else None
+    for path in () if output.samples is None else output.samples:
+        assert samples is not None
+        samples.append((yield from matrices.matrix(path, form, item)))
     return OutputBody(
-        mean=_matrix(output.mean, item),
+        mean=mean,
         quantile_predictions=quantiles or UNSET,
-        samples=[_matrix(path, item) for path in output.samples] if output.samples is not None else UNSET,
+        samples=UNSET if samples is None else samples,
         timestamps=timestamps,
         metadata=metadata,
         truncated_from=cut,
         notices=notices,
     )
-
-
-def _matrix(values: Array, item: int) -> Matrix:
-    """`(time, channels)` as nested lists; the encoder would write NaN as null, so that it is refused here."""
-    if not np.isfinite(values).all():
-        raise GatewayError(Code.INTERNAL, f"The forecast of series {item} holds a number that is not finite.")
-    rows: Matrix = values.tolist()
-    return rows
-
-
-def _echoed(metadata: Metadata, form: Format) -> Raw | UnsetType:
-    if metadata is None:
-        return UNSET
-    assert isinstance(metadata, Echo), "metadata of this dialect is what its decode made"
-    return Raw(carried(metadata.content, metadata.form, form))
-
-
-def _unless_none(value: int | None) -> int | UnsetType:
-    return UNSET if value is None else value

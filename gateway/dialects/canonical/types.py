@@ -29,7 +29,9 @@ Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Level = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Levels = Annotated[tuple[Level, ...], Meta(max_length=MAX_LEVELS)]
 Name = Annotated[str, Meta(min_length=1)]
-Matrix = list[list[float]]
+Matrix = Annotated[
+    Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "number"}}})
+]  # encoded slice by slice: see `matrices`
 Row = Annotated[list[float | None], Meta(min_length=1)]
 Rows = Annotated[list[Row], Meta(min_length=1)]
 Echoed = Annotated[
@@ -37,7 +39,7 @@ Echoed = Annotated[
 ]
 
 
-def _alias(name: str) -> Meta:
+def alias(name: str) -> Meta:
     return Meta(description=f"Alias of `{name}`, for migration.", extra_json_schema={"deprecated": True})
 
 
@@ -186,9 +188,9 @@ class ParametersBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         | None
     ) = None
     dry_run: Annotated[bool, Meta(description="Answer what would be done, without a forecast.")] | None = None
-    freq: Annotated[str, _alias("frequency")] | None = None
-    quantiles: Annotated[Levels, _alias("quantile_levels")] | None = None
-    horizon: Annotated[Count, _alias("prediction_length")] | None = None
+    freq: Annotated[str, alias("frequency")] | None = None
+    quantiles: Annotated[Levels, alias("quantile_levels")] | None = None
+    horizon: Annotated[Count, alias("prediction_length")] | None = None
 
 
 class Request(msgspec.Struct, Generic[Input, Controls], frozen=True, kw_only=True, forbid_unknown_fields=True):

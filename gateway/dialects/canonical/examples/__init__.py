@@ -31,3 +31,8 @@ FORECAST = (
     _exchange("validation-error-target-1d", "A target that is not 2D", 422),
     _exchange("validation-error-many", "Every fault at once", 422),
 )
+
+BATCH: tuple[Example, ...] = ()
+ENSEMBLE: tuple[Example, ...] = ()
+BACKTEST: tuple[Example, ...] = ()
+ANOMALIES: tuple[Example, ...] = ()
