@@ -34,7 +34,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     host: str = "127.0.0.1"  # anonymous callers are served on loopback only
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     data_dir: str = "~/.local/share/forecast-gateway"
-    allow_anonymous: bool = False  # serve callers without a key on an address others can reach
+    allow_anonymous: bool = False  # serve callers without a key on an address others can reach, until there are keys
+    key_pepper: str = (
+        ""  # secret of keys' hashes and sessions; "": a file in data_dir. Gateways that share keys share it
+    )
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
     cors_origins: tuple[str, ...] = ()  # sites whose pages may call the API from a browser; "*" for all
     max_body_bytes: AtLeastOne = 64 * 1024 * 1024  # 1,000 series x 2,048 points are 30 MB of JSON
     request_timeout_s: Seconds = 60.0  # deadline of a request that names none
@@ -66,16 +70,55 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     accept_licences: tuple[str, ...] = ()  # ids of models whose non-commercial licence the operator accepts
 
 
+class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The wire formats of other systems."""
+
+    disabled_dialects: tuple[str, ...] = ()  # names, such as "kserve", whose paths are not served
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The SQL database: keys, deployments and the usage ledger."""
+
+    database_url: str = ""  # postgresql://user:password@host/name; "": SQLite in data_dir
+    ledger_days: AtLeastOne = 90  # single requests are kept this long, then only their roll-ups
+    hourly_days: AtLeastOne = 400  # roll-ups by the hour: a year and a month; those by the day stay for good
+    local_ledger: bool = False  # serve with a Redis elsewhere though the database is SQLite: each gateway has its own
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a caller may ask; 0 is no limit. A key's own limits come before the `key_` defaults."""
+
+    key_requests_per_minute: Count = 0
+    key_requests_per_hour: Count = 1000
+    key_series_per_day: Count = 0
+    key_tokens_per_day: Count = 0
+    key_concurrent_requests: Count = 0
+    anonymous_requests_per_minute: Count = 100  # of one address, on another machine
+    anonymous_concurrent_requests: Count = 0
+    loopback_requests_per_minute: Count = 1_000_000  # of anonymous callers on this machine
+    without_redis: Literal["serve", "refuse"] = "serve"  # when Redis is down; serve: each gateway counts alone
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All sections of the one file."""
 
     server: ServerSettings = ServerSettings()
     engine: EngineSettings = EngineSettings()
+    dialects: DialectSettings = DialectSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    limits: LimitSettings = LimitSettings()
     models: dict[str, dict[str, Any]] = {}  # [models.<id>]: further cards, or fields that replace a card's own
     aliases: dict[str, str] = {}
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {"server": ServerSettings, "engine": EngineSettings}
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "engine": EngineSettings,
+    "dialects": DialectSettings,
+    "ledger": LedgerSettings,
+    "limits": LimitSettings,
+}
+SECRETS = frozenset({"key_pepper", "database_url"})  # shown as *** where settings are listed
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ def add_settings(parser: argparse.ArgumentParser, *sections: str) -> None:
     for section in sections:
         for name in SECTIONS[section].__struct_fields__:
             flag = f"--{name.replace('_', '-')}"
-            if name == "allow_anonymous":
+            default = getattr(SECTIONS[section](), name)
+            if isinstance(default, bool):
                 group.add_argument(flag, dest=name, action="store_const", const=True)
             else:
-                default = getattr(SECTIONS[section](), name)
                 shown = ",".join(default) if isinstance(default, tuple) else default
                 group.add_argument(flag, dest=name, metavar="VALUE", help=f"default: {shown}" if shown else None)
 

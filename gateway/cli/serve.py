@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gateway.cli.options import add_settings, resolve_settings
+from gateway.settings import SECTIONS
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,7 +15,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Run the gateway. Every setting is a flag: --host, --port, --data-dir, --weights-dir, --workers, "
         "...; `forecast-gateway settings` lists them all.",
     )
-    add_settings(parser, "server", "engine")
+    add_settings(parser, *SECTIONS)
     parser.set_defaults(run=run)
 
 

@@ -23,7 +23,8 @@ def upgrade() -> None:
         sa.Column("created", sa.Double, nullable=False),
         sa.Column("expires", sa.Double),
         sa.Column("revoked", sa.Double),
-        sa.Column("rotated_from", sa.String(32)),
+        sa.Column("previous_digest", sa.String(64)),
+        sa.Column("previous_until", sa.Double),
     )
     op.create_table(
         "changes",
@@ -39,7 +40,7 @@ def upgrade() -> None:
     counts = ("series", "input_tokens", "output_tokens")
     op.create_table(
         "usage",
-        sa.Column("id", sa.String(160), primary_key=True),
+        sa.Column("id", sa.String(200), primary_key=True),
         sa.Column("request_id", sa.String(128), nullable=False),
         sa.Column("time_ms", sa.BigInteger, nullable=False),
         *(sa.Column(name, sa.String(length), nullable=False) for name, length in whom),
