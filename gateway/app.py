@@ -47,6 +47,8 @@ from gateway.http.routing import Endpoint, routes
 from gateway.logs import configure_logging
 from gateway.service import ForecastCache, ForecastService
 from gateway.settings import Resolved, ServerSettings, Settings
+from gateway.web import pages as web_pages
+from gateway.web import reading
 
 DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
 
@@ -128,6 +130,8 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
         *described,
         *openapi.endpoints(described, ErrorBody, render_error),
         *pages.endpoints(parts.service.default_card().id, render_error),
+        *web_pages.endpoints(render_error),
+        *reading.endpoints(render_error),
     ]
 
 
