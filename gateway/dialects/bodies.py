@@ -12,13 +12,15 @@ import msgspec
 from msgspec import Raw
 
 from gateway.dialects.base import Call, Steps
-from gateway.dialects.canonical import arrays, envelope, malformed, walk
+from gateway.dialects.canonical import arrays, envelope, malformed, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format
 from gateway.domain import Array, CovariateValues
 from gateway.errors import Code, Fault, GatewayError, Place
 
 T = TypeVar("T")
+
+_CELLS = msgspec.json.Decoder(list[float | None])
 
 # What callers name JSON, and what their libraries send when they name nothing.
 _TYPES = (
@@ -69,10 +71,28 @@ def values(raw: Raw, body: Envelope, place: Place) -> Steps[CovariateValues]:
 
 def numbers(raw: Raw, body: Envelope, place: Place) -> Steps[Array]:
     """A list of number or null as `(time,)`, NaN for null. Raises as `values`."""
-    found = yield from values(raw, body, place)
+    whole = body.whole(raw)
+    try:
+        found = yield from arrays.values(whole, Format.JSON)
+    except msgspec.ValidationError:
+        found = ()
     if isinstance(found, tuple):
-        raise GatewayError.invalid(Fault(place, "Expected numbers, got strings", "type_error"))
+        raise (yield from _no_number(bytes(whole), place))
     return found
+
+
+def _no_number(content: bytes, place: Place) -> Steps[GatewayError]:
+    """The first member of a list that is neither a number nor null; the list itself where it is none."""
+    before = 0
+    for piece in slices.of_array(content, Format.JSON):
+        try:
+            before += len(_CELLS.decode(piece)) if piece else 0
+        except msgspec.ValidationError as failure:
+            (fault, *_) = walk.found((), failure, ())
+            at = fault.loc and (before + int(fault.loc[0]), *fault.loc[1:])
+            return GatewayError.invalid(Fault((*place, *at), fault.msg.replace("float", "number"), "type_error"))
+        yield
+    return GatewayError.invalid(Fault(place, "Expected finite numbers"))
 
 
 def in_words_of(error: GatewayError, names: dict[Place, Place]) -> GatewayError:

@@ -1,0 +1,224 @@
+"""Bodies to requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+
+from gateway.dialects import bodies
+from gateway.dialects.base import Call, Steps
+from gateway.dialects.canonical import slices
+from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.canonical.media import Format
+from gateway.dialects.canonical.series import MAX_COVARIATES, relations
+from gateway.dialects.nixtla import types as wire
+from gateway.dialects.nixtla.asked import Asked, Levels, Rows, quantiles_of
+from gateway.domain import (
+    MAX_SERIES,
+    AnomalyRequest,
+    BacktestRequest,
+    CovariateValues,
+    ForecastRequest,
+    Parameters,
+    SeriesInput,
+)
+from gateway.errors import MAX_FAULTS, Fault, GatewayError
+
+DEFAULT_MODEL = "default"  # the catalog's alias
+OURS = ("timegpt", "azureai")  # beginnings of the names that stand for whatever the gateway's default is
+ANOMALY_LEVEL = 99  # the client's default
+MOST_WINDOWS = 100  # of one series, where the whole history is asked for
+
+
+_FORECAST = msgspec.json.Decoder(wire.ForecastRequest)
+_CROSS_VALIDATION = msgspec.json.Decoder(wire.CrossValidationRequest)
+_ANOMALIES = msgspec.json.Decoder(wire.AnomalyRequest)
+_SIZES = msgspec.json.Decoder(list[int])
+_ROWS = msgspec.json.Decoder(list[Raw] | None)
+
+
+def forecast(call: Call) -> Steps[ForecastRequest]:
+    """The request of `POST /v2/forecast`."""
+    bodies.require_json(call)
+
+    def steps() -> Steps[ForecastRequest]:
+        sent, body = yield from bodies.decoded(call.body, _FORECAST)
+        series = yield from _series(sent, body, sent.h, ahead=None)
+        return _request(sent, series, sent.h, sent.level)
+
+    return (yield from bodies.told(call.body, steps()))
+
+
+def cross_validation(call: Call) -> Steps[BacktestRequest]:
+    """The request of `POST /v2/cross_validation`."""
+    bodies.require_json(call)
+
+    def steps() -> Steps[BacktestRequest]:
+        sent, body = yield from bodies.decoded(call.body, _CROSS_VALIDATION)
+        series = yield from _series(sent, body, sent.h, ahead=sent.hist_exog or [])
+        windows, step = sent.n_windows or 1, sent.step_size or sent.h
+        if sent.full_history:
+            shortest = min(len(s.target) for s in series)
+            windows, step = max(windows, min((shortest - sent.h) // sent.h, MOST_WINDOWS)), sent.h
+        request = _request(sent, series, sent.h, sent.level)
+        return BacktestRequest(forecast=request, windows=windows, step=step, metrics=())
+
+    return (yield from bodies.told(call.body, steps()))
+
+
+def anomaly_detection(call: Call) -> Steps[AnomalyRequest]:
+    """The request of `POST /v2/anomaly_detection`: each value against the forecast one step ahead."""
+    bodies.require_json(call)
+
+    def steps() -> Steps[AnomalyRequest]:
+        sent, body = yield from bodies.decoded(call.body, _ANOMALIES)
+        series = yield from _series(sent, body, 1, ahead=[])
+        level = ANOMALY_LEVEL if sent.level is None else sent.level
+        return AnomalyRequest(forecast=_request(sent, series, 1, (level,)))
+
+    return (yield from bodies.told(call.body, steps()))
+
+
+def _request(
+    sent: wire.Request, series: tuple[SeriesInput, ...], horizon: int, levels: Levels | None
+) -> ForecastRequest:
+    if sent.finetuned_model_id is not None:
+        raise GatewayError.invalid(Fault(("finetuned_model_id",), "there are no fine-tuned models here"))
+    undone = []
+    if sent.finetune_steps:
+        undone.append("finetune_steps: the model was used as it is, without fine-tuning.")
+    if sent.feature_contributions:
+        undone.append("feature_contributions: not computed.")
+    parameters = Parameters(
+        prediction_length=horizon,
+        frequency=sent.freq if isinstance(sent.freq, str) else None,
+        quantile_levels=tuple(sorted({q for level in levels or () for q in quantiles_of(level)})),
+        cross_learning=bool(sent.multivariate),
+    )
+    asked = Asked(levels, tuple(undone), bool(sent.feature_contributions))
+    return ForecastRequest(model=_model(sent.model), series=series, parameters=parameters, metadata=asked)
+
+
+def _model(name: str | None) -> str:
+    """The catalog's name of a model."""
+    return DEFAULT_MODEL if not name or name.lower().startswith(OURS) else name
+
+
+def _series(
+    sent: wire.Request, body: Envelope, horizon: int, *, ahead: list[int] | None
+) -> Steps[tuple[SeriesInput, ...]]:
+    """Every series of a call. `ahead` None: features are known ahead as far as `X_future` goes; else the rows of X
+    that are not, and over the later part of the series itself."""
+    flat = sent.series
+    values = yield from bodies.numbers(flat.y, body, ("series", "y"))
+    sizes = _sizes(flat, body, len(values))
+    past = yield from _features(flat.X, body, "X", len(values), flat.categorical_exog or ())
+    future = yield from _features(flat.X_future, body, "X_future", horizon * len(sizes), flat.categorical_exog or ())
+    if len(future) > len(past):
+        raise GatewayError.invalid(Fault(("series", "X_future"), f"{len(future)} features, and X has {len(past)}"))
+    starts = flat.start_datetime or [None] * len(sizes)
+    if len(starts) != len(sizes):
+        msg = f"Expected one a series: {len(sizes)}, got {len(starts)}"
+        raise GatewayError.invalid(Fault(("series", "start_datetime"), msg))
+    known = range(len(future)) if ahead is None else [k for k in range(len(past)) if k not in ahead]
+    found: list[SeriesInput] = []
+    faults: list[Fault] = []
+    first = 0
+    for i, size in enumerate(sizes):
+        last = first + size
+        features = {f"X{k}": row[first:last] for k, row in enumerate(past)}
+        if ahead is None:
+            later = {f"X{k}": future[k][i * horizon : (i + 1) * horizon] for k in known}
+        else:  # what lies behind the end of a series is never looked at
+            later = {f"X{k}": _unknown(past[k], horizon) for k in known}
+        one = SeriesInput(
+            target=values[first:last, None],
+            start=starts[i],
+            past_covariates=features,
+            future_covariates=later,
+            metadata=Rows(first),
+        )
+        faults += relations(one, horizon, ("series", i)) if ahead is None else _empty(one, i)
+        found.append(one)
+        first = last
+        if len(faults) >= MAX_FAULTS:
+            break
+        yield
+    if faults:
+        raise GatewayError.invalid(*faults[:MAX_FAULTS])
+    return tuple(found)
+
+
+def _sizes(flat: wire.Series, body: Envelope, rows: int) -> list[int]:
+    """Observations of each series, all of `y` in sum."""
+    try:
+        sizes = _SIZES.decode(body.whole(flat.sizes))
+    except msgspec.ValidationError as exc:
+        raise GatewayError.invalid(Fault(("series", "sizes"), str(exc).replace("`", ""), "type_error")) from None
+    place = ("series", "sizes")
+    if not sizes:
+        raise GatewayError.invalid(Fault(place, "Expected at least one series"))
+    if len(sizes) > MAX_SERIES:
+        raise GatewayError.invalid(Fault(place, f"at most {MAX_SERIES} series in one call: send num_partitions"))
+    if min(sizes) < 1:
+        raise GatewayError.invalid(Fault((*place, sizes.index(min(sizes))), "Expected at least one observation"))
+    if sum(sizes) != rows:
+        raise GatewayError.invalid(Fault(place, f"{sum(sizes)} observations in sum, and y has {rows}"))
+    return sizes
+
+
+def _features(
+    raw: Raw, body: Envelope, name: str, columns: int, categorical: Sequence[int]
+) -> Steps[list[CovariateValues]]:
+    """Rows of `X` or `X_future`, each `columns` long."""
+    if not bytes(raw):
+        return []
+    place = ("series", name)
+    rows: list[Raw] = []
+    for piece in slices.of_array(bytes(body.whole(raw)), Format.JSON):
+        if piece:
+            try:
+                rows += _ROWS.decode(piece) or []
+            except msgspec.ValidationError as exc:
+                raise GatewayError.invalid(Fault(place, str(exc).replace("`", ""), "type_error")) from None
+        yield
+    if len(rows) > MAX_COVARIATES:
+        raise GatewayError.invalid(Fault(place, f"Expected at most {MAX_COVARIATES} features, got {len(rows)}"))
+    found: list[CovariateValues] = []
+    for k, row in enumerate(rows):
+        values = yield from bodies.values(row, body, (*place, k))
+        if len(values) != columns:
+            msg = f"Expected a value for every observation: {columns}, got {len(values)}"
+            raise GatewayError.invalid(Fault((*place, k), msg))
+        found.append(_words(values) if k in categorical else values)
+    return found
+
+
+def _words(values: CovariateValues) -> CovariateValues:
+    """Categories that may have been sent as numbers."""
+    if isinstance(values, tuple):
+        return values
+    return tuple(None if np.isnan(v) else f"{v:g}" for v in values.tolist())
+
+
+def _unknown(past: CovariateValues, horizon: int) -> CovariateValues:
+    return (None,) * horizon if isinstance(past, tuple) else np.full(horizon, np.nan)
+
+
+def _empty(series: SeriesInput, i: int) -> Iterator[Fault]:
+    if np.isnan(series.target).all():
+        yield Fault(("series", i, "target"), "The target has no observed value")
+
+
+def session(call: Call) -> Steps[None]:
+    """Nothing is asked but whether the key is one."""
+    yield from ()
+
+
+def model_params(call: Call) -> Steps[str]:
+    """The model whose sizes the client wants."""
+    yield from ()
+    return _model(dict(call.query).get("model"))
