@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from gateway.dialects.guide import Guide
 from gateway.domain import JobType
 from gateway.errors import Code, GatewayError
 
@@ -84,9 +85,12 @@ class Documentation:
     tag: str = "forecast"
     request: type | None = None
     response: object | None = None  # a type or a union of types
-    error: type | None = None
+    error: object | None = None  # the same
     codes: tuple[Code, ...] = ()  # errors beside those that any operation with such a body has
     media_types: tuple[str, ...] = ("application/json",)
+    streams_in: tuple[str, ...] = ()  # further media types of requests, whose bodies no type tells
+    streams_out: tuple[str, ...] = ()  # and of answers
+    status: int = 200  # of an answer that is no error
     examples: tuple[Example, ...] = ()
 
 
@@ -107,6 +111,19 @@ class Operation(Generic[Asked, Answered]):
     documentation: Documentation | None = None  # None: served, and not in the OpenAPI document
     public: bool = False  # answers callers without a key: probes
     job: JobType | None = None  # what `Prefer: respond-async` makes of it; None: it is answered at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The wire format of another system: one line of the list in `gateway/app.py`.
+
+    `name` is what `disabled_dialects` calls it and where its page is: `/docs/dialects/<name>`. A path that two dialects
+    share stands in `gateway/dialects/shared.py` and in neither of them.
+    """
+
+    name: str
+    operations: tuple[Operation[Any, Any], ...]
+    guide: Guide
 
 
 def wire_code(code: Code) -> str:

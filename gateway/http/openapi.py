@@ -17,6 +17,7 @@ from gateway.http.problems import MEANING, STATUS
 from gateway.http.routing import Endpoint, Parameter, RenderError
 
 JSON = "application/json"
+ACCEPTED = 202
 REF = "#/components/schemas/{name}"
 Schema = dict[str, Any]  # JSON Schema is what it is: a tree of its own
 
@@ -68,6 +69,7 @@ HEADERS: Schema = {
         "description": "Milliseconds in the queue, in the model, and in all.",
         "schema": {"type": "string"},
     },
+    "location": {"description": "Where the job is looked for.", "schema": {"type": "string"}},
     "retry-after": {"description": "Whole seconds after which to try again.", "schema": {"type": "integer"}},
 }
 
@@ -108,17 +110,20 @@ def _operation(endpoint: Endpoint, schemas: _Schemas, error: type) -> Schema:
         "operationId": "_".join([endpoint.method.lower(), *words]),
         "summary": docs.summary,
         "tags": [docs.tag],
-        "responses": {"200": _success(docs, schemas), **_errors(endpoint, schemas.of(docs.error or error))},
+        "responses": {str(docs.status): _success(docs, schemas), **_errors(endpoint, schemas.of(docs.error or error))},
     }
     if docs.description:
         operation["description"] = docs.description
     if endpoint.parameters:
         operation["parameters"] = [_parameter(p, schemas) for p in endpoint.parameters]
     if docs.request is not None:
-        examples = {e.name: _example(e, e.request) for e in docs.examples if e.status == 200}
+        examples = {e.name: _example(e, e.request) for e in docs.examples if e.status == docs.status}
         operation["requestBody"] = {
             "required": True,
-            "content": _content(docs.media_types, schemas.of(docs.request), examples),
+            "content": {
+                **_content(docs.media_types, schemas.of(docs.request), examples),
+                **_streams(docs.streams_in),
+            },
         }
     return operation
 
@@ -134,11 +139,13 @@ def _parameter(parameter: Parameter, schemas: _Schemas) -> Schema:
 
 
 def _success(docs: Documentation, schemas: _Schemas) -> Schema:
-    examples = {e.name: _example(e, e.response) for e in docs.examples if e.status == 200}
-    named = {"x-request-id", "server-timing"}
+    examples = {e.name: _example(e, e.response) for e in docs.examples if e.status == docs.status}
+    named = {"x-request-id", "server-timing", *(["location"] if docs.status == ACCEPTED else [])}
     found: Schema = {"description": docs.summary, "headers": _headers(named)}
     if docs.response is not None:
         found["content"] = _content(docs.media_types, schemas.of(docs.response), examples)
+    if docs.streams_out:
+        found["content"] = {**found.get("content", {}), **_streams(docs.streams_out)}
     return found
 
 
@@ -175,6 +182,11 @@ def _content(media_types: Iterable[str], schema: Schema, examples: Schema) -> Sc
         media_type: {"schema": schema, **({"examples": examples} if examples and media_type == JSON else {})}
         for media_type in media_types
     }
+
+
+def _streams(media_types: Iterable[str]) -> Schema:
+    """Bodies that are streams: their description tells what they hold."""
+    return {media_type: {"schema": {"type": "string"}} for media_type in media_types}
 
 
 def _example(example: Example, body: bytes) -> Schema:

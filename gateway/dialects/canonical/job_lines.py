@@ -20,8 +20,6 @@ from gateway.dialects.canonical.types import ABSENT, Name, SeriesEnvelope
 from gateway.domain import Answer, ForecastRequest, JobOrder, SeriesInput
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 
-MEDIA_TYPE = "application/x-ndjson"
-NAMES = (MEDIA_TYPE, "application/ndjson", "application/jsonl", "application/x-jsonlines")
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a million observations; a line must be whole before it is read
 _WIRE = Wire(Format.JSON, Format.JSON)
 _SERIES = msgspec.json.Decoder(SeriesEnvelope).decode
@@ -185,12 +183,7 @@ class _Result(msgspec.Struct):
 def members(call: Call, answer: Answer, first: int, operation: Operation[Any, Any], form: Format) -> Steps[list[bytes]]:
     """The members of an answer as they stand in the endpoint's own, each with its `index`; `first` is the first's."""
     asking = Call(method="GET", path=call.path, headers={"accept": form.value}, request_id=call.request_id)
-    body = operation.render(asking, answer).body
-    parts = [body] if isinstance(body, bytes) else []
-    if not isinstance(body, bytes):
-        for part in body:
-            parts.append(part)
-            yield
+    parts = yield from jobs.whole(asking, answer, operation)
     found = form.decode(b"".join(parts), _Result).members()
     indexed = []
     for index, member in enumerate(found, first):

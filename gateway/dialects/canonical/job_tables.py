@@ -27,8 +27,6 @@ from gateway.domain import Answer, Array, EnsembleForecast, Forecast, Metadata, 
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 from gateway.tables import ID_NAMES, TARGET_NAMES, TIME_NAMES
 
-MEDIA_TYPE = "application/vnd.apache.parquet"
-NAMES = (MEDIA_TYPE, "application/parquet", "application/x-parquet")
 HEAD_KEY = b"forecast_gateway"  # of the file's schema metadata: the first line of an NDJSON upload
 BATCH_ROWS = 64 * 1024
 MAX_ROWS_A_SERIES = 2_000_000

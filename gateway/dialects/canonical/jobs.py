@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -18,7 +19,7 @@ from gateway.dialects.canonical import envelope, malformed, media, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.types import SeriesErrorBody, UsageBody
-from gateway.domain import Job, JobOrder, JobStatus, JobType, Work
+from gateway.domain import Answer, Job, JobOrder, JobStatus, JobType, Work
 from gateway.errors import Code, Fault, GatewayError
 
 Operations = Mapping[JobType, Operation[Any, Any]]  # the endpoint whose request a job of each type holds
@@ -26,6 +27,12 @@ Operations = Mapping[JobType, Operation[Any, Any]]  # the endpoint whose request
 TYPES: tuple[JobType, ...] = get_args(JobType)
 HIGHEST = 10  # priority; the lowest is its negative
 LONGEST_S = 7 * 24 * 3600.0  # deadline of a job
+
+LINES = "application/x-ndjson"
+TABLE = "application/vnd.apache.parquet"
+LINES_NAMES = (LINES, "application/ndjson", "application/jsonl", "application/x-jsonlines")
+TABLE_NAMES = (TABLE, "application/parquet", "application/x-parquet")
+
 _MARK = re.compile(rb'\[\["@(\d+)"\]\]')
 
 Priority = Annotated[
@@ -283,3 +290,43 @@ def result_page(call: Call, members: Iterable[bytes], *, offset: int, total: int
 def form_of(call: Call) -> Format:
     """JSON or msgpack, as the caller wants its answer."""
     return media.negotiate(call).answered
+
+
+class Shape(Enum):
+    """The forms that a result is served in."""
+
+    WHOLE = "whole"  # JSON or msgpack, in one piece or page by page
+    LINES = "lines"
+    TABLE = "table"
+
+
+def shape_of(call: Call) -> Shape:
+    """How the caller wants a result: a stream only where it is named, and wanted no less than what else is."""
+    best, found = 0.0, Shape.WHOLE
+    for part in call.headers.get("accept", "").lower().split(","):
+        name, *options = (p.strip() for p in part.split(";"))
+        shape = Shape.LINES if name in LINES_NAMES else Shape.TABLE if name in TABLE_NAMES else Shape.WHOLE
+        weight = next((o[2:] for o in options if o.startswith("q=")), "1")
+        try:
+            quality = float(weight)
+        except ValueError:
+            quality = 1.0
+        if "*" not in name and quality > best:
+            best, found = quality, shape
+    return found
+
+
+def whole(call: Call, answer: Answer, operation: Operation[Any, Any]) -> Steps[list[bytes]]:
+    """A result as the endpoint would have answered it; raises NOT_ACCEPTABLE where JSON cannot hold its metadata."""
+    body = operation.render(call, answer).body
+    if isinstance(body, bytes):
+        return [body]
+    parts = []
+    try:
+        for part in body:
+            parts.append(part)
+            yield
+    except ValueError as exc:
+        told = f"The metadata {exc}."
+        raise GatewayError(Code.NOT_ACCEPTABLE, told) from None
+    return parts
