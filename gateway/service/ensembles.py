@@ -1,12 +1,42 @@
-"""Ensembles: candidates are backtested side by side, and the forecasts of the best are blended."""
+"""Ensembles: candidates are backtested side by side, and the forecasts of the best are blended.
+
+The budget is one clock. Backtests run until what is left of it is needed for the forecasts of the best; what has not
+come by then is withdrawn, reported and left out. A forecast that does not come in time drops out of the blend.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-from gateway.domain import Backtest, BacktestRequest, Caller, EnsembleForecast, EnsembleRequest
+from gateway.domain import (
+    Backtest,
+    BacktestRequest,
+    Caller,
+    EnsembleForecast,
+    EnsembleRequest,
+    Forecast,
+    ForecastRequest,
+    Parameters,
+)
+from gateway.errors import Code, Fault, GatewayError
+from gateway.pacing import paced
+from gateway.service import backtests
+from gateway.service.blends import answer, choose
+from gateway.service.candidates import Candidate, candidates, nothing_left
 from gateway.service.forecasts import ForecastService
+
+SCORED_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # that crps is the mean over
+DEFAULT_LEVELS = (0.1, 0.5, 0.9)
+RESERVE = 3.0  # times the longest forecast expected, kept for the forecasts of the best: they run side by side
+RESTART_S = 2.0  # kept besides: a withdrawn batch ends with its worker, whose models are loaded again
+LARGEST_RESERVE = 0.5  # of the budget
+IN_TIME = 0.95  # of the time to the caller's deadline: the blend has to be made and sent
+RETRY_S = 1.0  # between two calls of a model that is being loaded or has too much to do
 
 
 class Backtester(Protocol):
@@ -18,6 +48,35 @@ class Backtester(Protocol):
     def __call__(self, request: BacktestRequest, *, caller: Caller, deadline: float) -> Awaitable[Backtest]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One ensemble under way. Times are seconds of the loop's clock."""
+
+    service: ForecastService
+    request: EnsembleRequest
+    caller: Caller
+    backtester: Backtester
+    began: float
+    end: float
+
+    @property
+    def parameters(self) -> Parameters:
+        """Of the members' forecasts."""
+        asked = self.request.parameters
+        levels = DEFAULT_LEVELS if asked.quantile_levels is None else asked.quantile_levels
+        return replace(asked, quantile_levels=levels, num_samples=None, sample_method=None)
+
+    @property
+    def late(self) -> GatewayError:
+        said = f"did not come within the budget of {self.end - self.began:g} s"
+        return GatewayError(Code.DEADLINE_EXCEEDED, f"It {said}.")
+
+    def reserve(self, tried: Iterable[Candidate]) -> float:
+        """Seconds before the end at which the forecasts of the best must begin."""
+        longest = max((_one_forecast_s(c.backtest) for c in tried if c.backtest is not None), default=0.0)
+        return min(LARGEST_RESERVE * (self.end - self.began), RESERVE * longest + RESTART_S)
+
+
 async def ensemble(
     service: ForecastService,
     request: EnsembleRequest,
@@ -26,5 +85,170 @@ async def ensemble(
     deadline: float,
     backtester: Backtester | None = None,
 ) -> EnsembleForecast:
-    """Rank the candidates and blend the best within the budget; without a `backtester`, through the engine here."""
-    raise NotImplementedError
+    """Rank the candidates and blend the best within the budget; without a `backtester`, through the engine here.
+
+    Raises GatewayError where no candidate is left, or where no series is long enough to hold anything out.
+    """
+    started = time.perf_counter()
+    began = asyncio.get_running_loop().time()
+    _refuse(request)
+
+    here = partial(backtests.backtest, service)
+    end = began + min(request.budget_s, IN_TIME * (deadline - began))
+    run = _Run(service, request, caller, backtester or here, began, end)
+    found = await candidates(service, request, run.parameters, caller)
+    await _try_out(run, [c for c in found if c.alive])
+    tried = [c for c in found if c.alive]
+    if not tried:
+        raise nothing_left(found)
+    weights = await paced(choose(request, tried, SCORED_LEVELS))
+    wanted = [c for i, c in enumerate(tried) if weights[:, i].any()]
+    await _forecast(run, wanted, sorted((c for c in tried if c not in wanted), key=_standing))
+    if not any(c.forecast is not None for c in tried):
+        raise nothing_left(found)
+    return await paced(answer(request, run.parameters.quantile_levels or (), found, tried, weights, started))
+
+
+def _refuse(request: EnsembleRequest) -> None:
+    """What no choice of candidates could do."""
+    if request.parameters.dry_run:
+        raise GatewayError.invalid(Fault(("parameters", "dry_run"), "an ensemble has no dry run"))
+    horizon = request.parameters.prediction_length
+    longest = max(len(series.target) for series in request.series)
+    if longest <= horizon:
+        told = f"an ensemble is scored on held-out rows: at least one series must be longer than {horizon} rows"
+        raise GatewayError.invalid(Fault(("inputs",), f"{told} (prediction_length), the longest has {longest}"))
+
+
+def _standing(candidate: Candidate) -> tuple[bool, float]:
+    return candidate.score is None, candidate.score or 0.0
+
+
+def _one_forecast_s(backtest: Backtest) -> float:
+    return backtest.latency_ms / 1e3 / max(1, backtest.windows)
+
+
+# -- backtests ---
+
+
+async def _try_out(run: _Run, tried: Sequence[Candidate]) -> None:
+    """Backtest all side by side, until the forecasts of the best must begin."""
+    tasks = {asyncio.create_task(_patiently(_backtest(run, c), run.end)): c for c in tried}
+    pending = set(tasks)
+    try:
+        while pending:
+            some = any(c.backtest is not None for c in tried)
+            until = run.end - run.reserve(tried) if some else run.end
+            done, pending = await _first(pending, until)
+            for task in done:
+                _settle(tasks[task], task)
+            if not done:
+                break
+    finally:
+        for task in pending:
+            _withdraw(task)
+            tasks[task].fail(run.late)
+
+
+def _backtest(run: _Run, candidate: Candidate) -> Callable[[], Awaitable[None]]:
+    order = BacktestRequest(
+        forecast=candidate.request(run.request, replace(run.parameters, quantile_levels=SCORED_LEVELS)),
+        windows=run.request.windows,
+        step=run.request.step,
+        forecasts=run.request.weighting == "greedy",
+        fewer_windows=True,
+    )
+
+    async def once() -> None:
+        candidate.backtest = await run.backtester(order, caller=run.caller, deadline=run.end)
+
+    return once
+
+
+# -- the forecasts of the best ---
+
+
+async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidate]) -> None:
+    """Have all of `wanted` forecast, and of `spare` one at a time while none of the others has or can in time."""
+    tasks = {_begin(run, c): c for c in wanted}
+    pending = set(tasks)
+    hurry = run.end - run.reserve(spare)
+    try:
+        while pending or spare:
+            some = any(c.forecast is not None for c in wanted)
+            if some and all(tasks[task] not in wanted for task in pending):
+                break
+            if spare and not some and (not pending or _now() >= hurry):
+                chosen = min(spare, key=_seconds) if pending else spare[0]
+                spare.remove(chosen)
+                task = _begin(run, chosen)
+                tasks[task] = chosen
+                pending.add(task)
+                hurry = run.end
+            done, pending = await _first(pending, hurry if spare and not some else run.end)
+            for task in done:
+                _settle(tasks[task], task)
+            if not done and _now() >= run.end:
+                break
+    finally:
+        for task in pending:
+            _withdraw(task)
+            tasks[task].fail(run.late)
+
+
+def _begin(run: _Run, candidate: Candidate) -> asyncio.Task[None]:
+    asked: ForecastRequest = candidate.request(run.request, run.parameters)
+
+    async def once() -> None:
+        forecast = await run.service.forecast(asked, caller=run.caller, deadline=run.end)
+        assert isinstance(forecast, Forecast)  # no dry run
+        candidate.forecast = forecast
+
+    return asyncio.create_task(_patiently(once, run.end))
+
+
+def _seconds(candidate: Candidate) -> float:
+    return _one_forecast_s(candidate.backtest) if candidate.backtest is not None else 0.0
+
+
+# -- waiting ---
+
+
+async def _patiently(call: Callable[[], Awaitable[None]], until: float) -> None:
+    """Call again while a model is being loaded or the engine has too much to do, if there is time."""
+    while True:
+        try:
+            return await call()
+        except GatewayError as error:
+            if error.code is not Code.UNAVAILABLE or error.retry_after_s is None:
+                raise
+            pause = min(error.retry_after_s, RETRY_S)
+            if _now() + pause >= until:
+                raise
+        await asyncio.sleep(pause)
+
+
+async def _first(
+    tasks: set[asyncio.Task[None]], until: float
+) -> tuple[set[asyncio.Task[None]], set[asyncio.Task[None]]]:
+    """Those that are done, once one is or the time is over, and the others."""
+    return await asyncio.wait(tasks, timeout=max(0.0, until - _now()), return_when=asyncio.FIRST_COMPLETED)
+
+
+def _settle(candidate: Candidate, task: asyncio.Task[None]) -> None:
+    """Take what a task that is done failed with; what it made, it has put into the candidate."""
+    error = task.exception()
+    if isinstance(error, GatewayError):
+        candidate.fail(error)
+    elif error is not None:
+        raise error
+
+
+def _withdraw(task: asyncio.Task[None]) -> None:
+    """End a task that nobody waits for."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
