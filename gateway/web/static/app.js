@@ -37,12 +37,13 @@ document.addEventListener("DOMContentLoaded", () => {
 
 /** An answer that is not what was asked for: the gateway's sentence, its code and the places it names. */
 export class Problem extends Error {
-  constructor(status, body) {
+  constructor(status, body, retryAfter = null) {
     super(body.error || `The gateway answered ${status}.`);
     this.status = status;
     this.code = body.code || "UNKNOWN";
     this.detail = body.detail || [];
     this.requestId = body.request_id || "";
+    this.retryAfterS = retryAfter === null ? null : Number(retryAfter);
   }
 }
 
@@ -68,7 +69,7 @@ export async function call(method, path, payload, { signal, type = "application/
   } catch {
     body = { error: text.slice(0, 300) };
   }
-  if (!answer.ok) throw new Problem(answer.status, body);
+  if (!answer.ok) throw new Problem(answer.status, body, answer.headers.get("retry-after"));
   return { body, text, headers: answer.headers };
 }
 

@@ -18,6 +18,7 @@ const HINTS = {
   anomalies: "Every value is compared with what its past led to expect, one step ahead.",
 };
 const FIELDS = { prediction_length: "horizon", frequency: "frequency", quantile_levels: "quantiles", sensitivity: "sensitivity" };
+const PATIENCE_MS = 60000; // for models that load
 const $ = (id) => document.getElementById(id);
 
 const state = { table: null, inputs: null, task: "forecast", covariates: [], columns: {}, results: [], calls: [], language: "curl", reading: null, running: null };
@@ -191,8 +192,8 @@ async function loadModels() {
   const { body } = await call("GET", "/v1/models");
   const usable = body.data.filter((m) => m.status !== "unavailable" && !m.required_channels.length);
   const elsewhere = body.data.length - usable.length;
-  const first = usable.find((m) => m.aliases.includes("default")) ?? usable[0];
-  replace($("models"), ...usable.map((m) => choice("checkbox", m.id, m.title, m === first, null, m.id)));
+  usable.sort((a, b) => b.aliases.includes("default") - a.aliases.includes("default"));
+  replace($("models"), ...usable.map((m) => choice("checkbox", m.id, m.title, m === usable[0], null, m.id)));
   $("models-hint").textContent = elsewhere ? `${usable.length} are on this machine; ${elsewhere} more need weights or other data.` : "";
 }
 
@@ -242,7 +243,7 @@ async function run(event) {
   const attempt = (state.running = new AbortController());
   const button = $("run");
   const word = button.textContent;
-  replace(button, element("span", { class: "spinner", "aria-hidden": "true" }), " Running…");
+  replace(button, spinner(), " Running…");
   $("result").setAttribute("aria-busy", "true");
   document.body.dataset.ran = "no";
   state.calls = callsOf(form);
@@ -258,14 +259,27 @@ async function run(event) {
   document.body.dataset.ran = "yes";
 }
 
+function spinner() {
+  return element("span", { class: "spinner", "aria-hidden": "true" });
+}
+
+/** The answer to a call, or its problem; a model that is being loaded is waited for. */
 async function answered(one, signal) {
-  const begun = performance.now();
-  try {
-    const { body, text } = await call("POST", one.path, one.body, { signal });
-    return { call: one, answer: body, text, ms: performance.now() - begun };
-  } catch (error) {
-    if (error.name === "AbortError" || error instanceof Problem) return { call: one, problem: error };
-    throw error;
+  const patience = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return { call: one, answer: (await call("POST", one.path, one.body, { signal })).body };
+    } catch (error) {
+      const again = error instanceof Problem && error.status === 503 && error.retryAfterS !== null;
+      if (again && performance.now() < patience) {
+        replace($("run"), spinner(), ` ${error.message}`); // a model that is being loaded
+        await new Promise((wake) => { setTimeout(wake, 1000 * error.retryAfterS); });
+      } else if (error.name === "AbortError" || error instanceof Problem) {
+        return { call: one, problem: error };
+      } else {
+        throw error;
+      }
+    }
   }
 }
 
