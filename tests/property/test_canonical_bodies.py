@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from gateway.dialects.base import Call, Steps
 from gateway.dialects.canonical import arrays, decode, diagnose, envelope, malformed, shapes, sliced, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
-from gateway.domain import ForecastRequest
+from gateway.domain import METRICS, SeriesInput
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 from gateway.pacing import at_once
 
@@ -55,9 +56,8 @@ def inputs(draw: st.DrawFn, horizon: int) -> dict[str, Any]:
 
 
 @st.composite
-def bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid request."""
-    horizon = draw(st.integers(1, 4))
+def parameters(draw: st.DrawFn, horizon: int) -> dict[str, Any]:
+    """Valid parameters of any operation."""
     levels = st.sets(st.floats(0.001, 0.999), max_size=4).map(sorted)
     optional = {
         "frequency": st.sampled_from(["D", None]),
@@ -66,16 +66,94 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
         "context_length": st.integers(1, 100),
         "seed": st.integers(0, 2**63 - 1),
         "top_p": st.floats(0.01, 1.0),
-        "dry_run": st.booleans(),
         "sample_method": st.sampled_from(["native", "copula"]),
     }
     length = draw(st.sampled_from(["prediction_length", "horizon"]))
+    return {length: horizon, **draw(st.fixed_dictionaries({}, optional=optional))}
+
+
+@st.composite
+def plain(draw: st.DrawFn) -> dict[str, Any]:
+    """What the body of every operation but an ensemble's has."""
+    horizon = draw(st.integers(1, 4))
     return {
         "model": draw(st.text(min_size=1, max_size=5)),
         "inputs": draw(st.lists(inputs(horizon), min_size=1, max_size=3)),
-        "parameters": {length: horizon, **draw(st.fixed_dictionaries({}, optional=optional))},
+        "parameters": draw(parameters(horizon)),
         **draw(st.fixed_dictionaries({}, optional={"metadata": st.just({"k": [1, {"x": None}]})})),
     }
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> dict[str, Any]:
+    """A valid forecast."""
+    body = draw(plain())
+    body["parameters"] |= draw(st.fixed_dictionaries({}, optional={"dry_run": st.booleans()}))
+    return body
+
+
+def placed(draw: st.DrawFn, body: dict[str, Any], controls: dict[str, Any]) -> dict[str, Any]:
+    """`body` with each control in its parameters, beside them, or at both places."""
+    for name, value in controls.items():
+        place = draw(st.sampled_from(["in", "beside", "both"]))
+        if place != "beside":
+            body["parameters"][name] = value
+        if place != "in":
+            body[name] = value
+    return body
+
+
+@st.composite
+def backtests(draw: st.DrawFn) -> dict[str, Any]:
+    optional = {
+        "windows": st.integers(1, 1000),
+        "step": st.integers(1, 9),
+        "metrics": st.sets(st.sampled_from(METRICS)).map(sorted),
+        "return_forecasts": st.one_of(st.none(), st.booleans()),
+    }
+    return placed(draw, draw(plain()), draw(st.fixed_dictionaries({}, optional=optional)))
+
+
+@st.composite
+def detections(draw: st.DrawFn) -> dict[str, Any]:
+    optional = {"sensitivity": st.floats(0.1, 9), "scored_from": st.integers(1, 9)}
+    body = placed(draw, draw(plain()), draw(st.fixed_dictionaries({}, optional=optional)))
+    if draw(st.booleans()):  # the horizon may be left out
+        for name in ("prediction_length", "horizon"):
+            body["parameters"].pop(name, None)
+    return body
+
+
+@st.composite
+def ensembles(draw: st.DrawFn) -> dict[str, Any]:
+    optional = {
+        "models": st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=3).map(sorted),
+        "top_n": st.integers(1, 100),
+        "max_models": st.one_of(st.none(), st.integers(1, 100)),
+        "scoring_metric": st.sampled_from(["smape", "mase", "crps"]),
+        "budget": st.floats(0.1, 3600),
+        "windows": st.integers(1, 100),
+        "step": st.integers(1, 9),
+        "weighting": st.sampled_from(["inverse_score", "equal", "best", "greedy"]),
+        "selection": st.sampled_from(["global", "per_series"]),
+    }
+    body = draw(plain())
+    del body["model"]
+    lifted = {name: body["parameters"].pop(name) for name in list(body["parameters"]) if name in LIFTED}
+    body = placed(draw, body, {**lifted, **draw(st.fixed_dictionaries({}, optional=optional))})
+    if not body["parameters"] and draw(st.booleans()):
+        del body["parameters"]
+    return body
+
+
+LIFTED = ("prediction_length", "horizon", "frequency", "quantile_levels")
+SHAPES: dict[str, tuple[shapes.Shape[Any, Any, Any], st.SearchStrategy[dict[str, Any]], Any]] = {
+    "forecast": (shapes.FORECAST, bodies(), decode.forecast),
+    "backtest": (shapes.BACKTEST, backtests(), decode.backtest),
+    "anomalies": (shapes.ANOMALIES, detections(), decode.anomalies),
+    "ensemble": (shapes.ENSEMBLE, ensembles(), decode.ensemble),
+}
+every_shape = pytest.mark.parametrize("name", SHAPES)
 
 
 JUNK = st.sampled_from(
@@ -93,9 +171,9 @@ def places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> Any:
-    """A request with up to three places replaced, removed, added or repeated; it may still be valid."""
-    body: Any = draw(bodies())
+def broken(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
+    """A body with up to three places replaced, removed, added or repeated; it may still be valid."""
+    body: Any = draw(whole)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(list(places(body))))
         if not path:
@@ -129,43 +207,74 @@ def encoded(
     return content, json.dumps(content, indent=indent, separators=separators).encode(), form
 
 
-def parsed(raw: bytes, form: Format) -> ForecastRequest | GatewayError:
+def parsed(raw: bytes, form: Format, name: str = "forecast") -> Any:
+    _, _, read = SHAPES[name]
     try:
-        return at_once(decode.forecast(Call(method="POST", path="/", body=raw, headers={"content-type": form.value})))
+        return at_once(read(Call(method="POST", path="/", body=raw, headers={"content-type": form.value})))
     except GatewayError as error:
         return error
 
 
+def series_of(request: Any) -> tuple[SeriesInput, ...]:
+    found: tuple[SeriesInput, ...] = getattr(request, "forecast", request).series
+    return found
+
+
+@every_shape
 @EXAMPLES
-@given(encoded(bodies()))
-def test_a_valid_body_is_read_as_sent(sent: tuple[Any, bytes, Format]) -> None:
-    content, raw, form = sent
-    request = parsed(raw, form)
-    assert isinstance(request, ForecastRequest), request
-    for series, source in zip(request.series, content["inputs"], strict=True):
+@given(data=st.data())
+def test_a_valid_body_is_read_as_sent(name: str, data: st.DataObject) -> None:
+    shape, whole, _ = SHAPES[name]
+    content, raw, form = data.draw(encoded(whole))
+    request = parsed(raw, form, name)
+    assert not isinstance(request, GatewayError), request
+    for series, source in zip(series_of(request), content["inputs"], strict=True):
         np.testing.assert_array_equal(series.target, np.array(source["target"], dtype=np.float64))
-        for name, values in (source.get("past_covariates") or {}).items():
-            found = series.past_covariates[name]
+        for covariate, values in (source.get("past_covariates") or {}).items():
+            found = series.past_covariates[covariate]
             if isinstance(found, tuple):
                 assert list(found) == values
             else:
                 np.testing.assert_array_equal(found, np.array(values, dtype=np.float64))
-    assert at_once(diagnose.faults(Envelope(raw), Wire(form, form), shapes.FORECAST)) == []
+    assert at_once(diagnose.faults(Envelope(raw), Wire(form, form), shape)) == []
 
 
+@every_shape
 @EXAMPLES
-@given(encoded(broken()))
-def test_the_typed_decode_and_the_diagnosis_accept_the_same_bodies(sent: tuple[Any, bytes, Format]) -> None:
-    content, raw, form = sent
-    answer = parsed(raw, form)
-    faults = at_once(diagnose.faults(Envelope(raw), Wire(form, form), shapes.FORECAST))
-    assert (faults == []) == isinstance(answer, ForecastRequest)
+@given(data=st.data())
+def test_the_typed_decode_and_the_diagnosis_accept_the_same_bodies(name: str, data: st.DataObject) -> None:
+    shape, whole, _ = SHAPES[name]
+    content, raw, form = data.draw(encoded(broken(whole)))
+    answer = parsed(raw, form, name)
+    faults = at_once(diagnose.faults(Envelope(raw), Wire(form, form), shape))
+    assert (faults == []) == (not isinstance(answer, GatewayError))
     if isinstance(answer, GatewayError):
         assert answer.code is Code.INVALID_ARGUMENT
         assert 1 <= len(answer.faults) <= MAX_FAULTS
         assert {f.loc for f in answer.faults} == {f.loc for f in faults}
         known = {*places(content), ("parameters", "prediction_length")}
         assert all(f.loc in known or f.loc[:-1] in known for f in answer.faults)
+
+
+@EXAMPLES
+@given(encoded(st.lists(st.one_of(bodies(), broken(bodies()), JUNK), min_size=1, max_size=4)), st.data())
+def test_a_request_of_a_batch_is_read_as_it_is_alone(sent: tuple[Any, bytes, Format], data: st.DataObject) -> None:
+    contents, _, form = sent
+    raws = [data.draw(encoded(st.just(c), st.just(form)))[1] for c in contents]
+    if form is Format.JSON:
+        raw = b'{"requests":[' + b" , ".join(raws) + b"]}"
+    else:
+        raw = b"\x81\xa8requests" + bytes([0x90 | len(raws)]) + b"".join(raws)
+    long = data.draw(st.integers(2, 40))
+    for body in (Envelope(raw), at_once(envelope.of(raw, form, large=0, long=long))):
+        found = at_once(decode.requests(body, Wire(form, form), 4)).requests
+        alone = [parsed(r, form) for r in raws]
+        assert [told(f) for f in found] == [told(a) for a in alone]
+
+
+def told(outcome: Any) -> Any:
+    """A request or an error as it can be compared."""
+    return (outcome.sentence, outcome.faults) if isinstance(outcome, GatewayError) else repr(outcome)
 
 
 @EXAMPLES
@@ -181,34 +290,34 @@ def test_bytes_changed_at_random_are_answered(sent: tuple[Any, bytes, Format], d
             assert answer.faults
 
 
-def request_of(body: Envelope, wire: Wire) -> str | None:
+def request_of(body: Envelope, wire: Wire, name: str) -> str | None:
     """What a body is read as, in text that can be compared; None where it is refused."""
     try:
-        return repr(at_once(decode.typed(body, wire, shapes.FORECAST)))
+        return repr(at_once(decode.typed(body, wire, SHAPES[name][0])))
     except (GatewayError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
+@every_shape
 @EXAMPLES
-@given(encoded(broken(), st.just(Format.JSON)), st.integers(2, 40), st.data())
-def test_cutting_arrays_out_changes_nothing(sent: tuple[Any, bytes, Format], long: int, data: st.DataObject) -> None:
-    _, raw, form = sent
+@given(long=st.integers(2, 40), data=st.data())
+def test_cutting_arrays_out_changes_nothing(name: str, long: int, data: st.DataObject) -> None:
+    shape, whole, _ = SHAPES[name]
+    _, raw, form = data.draw(encoded(broken(whole), st.just(Format.JSON)))
     wire = Wire(form, form)
     cut = at_once(envelope.of(raw, form, large=0, long=long))
-    assert request_of(cut, wire) == request_of(Envelope(raw), wire)
-    assert at_once(diagnose.faults(cut, wire, shapes.FORECAST)) == at_once(
-        diagnose.faults(Envelope(raw), wire, shapes.FORECAST)
-    )
+    assert request_of(cut, wire, name) == request_of(Envelope(raw), wire, name)
+    assert at_once(diagnose.faults(cut, wire, shape)) == at_once(diagnose.faults(Envelope(raw), wire, shape))
     at = data.draw(st.integers(0, len(raw) - 1))
     changed = (
         raw[:at] + data.draw(st.sampled_from([b"", b",", b"[", b"]", b'"', b"NaN", b"\xff", b"1"])) + raw[at + 1 :]
     )
     try:
         cut = at_once(envelope.of(changed, form, large=0, long=long))
-        whole = at_once(envelope.of(changed, form))
+        uncut = at_once(envelope.of(changed, form))
     except UnicodeDecodeError:
         return
-    assert request_of(cut, wire) == request_of(whole, wire)
+    assert request_of(cut, wire, name) == request_of(uncut, wire, name)
 
 
 @EXAMPLES

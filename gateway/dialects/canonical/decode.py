@@ -58,7 +58,7 @@ def ensemble(call: Call) -> Steps[EnsembleRequest]:
 
 def batch(call: Call, most: int = MAX_REQUESTS) -> Steps[BatchRequest]:
     """The batch that a call asks for; a request of it that cannot be read is the error it would be answered with."""
-    return _read(call, lambda body, wire: _batch(body, wire, most))
+    return _read(call, lambda body, wire: requests(body, wire, most))
 
 
 def _read(call: Call, read: Callable[[Envelope, Wire], Steps[Read]]) -> Steps[Read]:
@@ -110,19 +110,23 @@ def typed(body: Envelope, wire: Wire, shape: Shape[Sent, Controls, Asked]) -> St
     return shape.make(sent, tuple(read), controls, metadata)
 
 
-def _batch(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:
+def requests(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:
+    """A batch of at most `most` requests, each read alone.
+
+    Raises GatewayError for a body that is no batch, and msgspec.DecodeError where any of it is not well formed.
+    """
     try:
         sent = wire.asked.decode(body.content, BatchEnvelope)
-        requests = yield from _members(bytes(sent.requests), wire.asked, most)
+        members = yield from _members(bytes(sent.requests), wire.asked, most)
     except msgspec.ValidationError:
         raise diagnose.batch_error(body, wire.asked) from None
-    if not requests:
+    if not members:
         raise GatewayError.invalid(Fault(("requests",), "Expected at least one request, got none"))
-    if len(requests) > most:
+    if len(members) > most:
         msg = f"Expected at most {most} requests in one call: send more of them as a job, to /v1/jobs"
         raise GatewayError.invalid(Fault(("requests",), msg))
     read: list[ForecastRequest | GatewayError] = []
-    for raw in requests:
+    for raw in members:
         one = Envelope(bytes(raw), body.arrays)
         try:
             read.append((yield from request(one, wire, shapes.FORECAST)))
