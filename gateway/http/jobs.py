@@ -1,0 +1,466 @@
+"""`/v1/jobs`: work that outlives the call that brought it, handed in, watched, fetched, stopped and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.dialects.base import Call, Documentation, Example, Operation, Reply
+from gateway.dialects.canonical import job_lines
+from gateway.dialects.canonical import jobs as bodies
+from gateway.dialects.canonical.jobs import Shape
+from gateway.domain import MAX_SERIES, Caller, Job, JobOrder, JobStatus, JobType, Work
+from gateway.errors import Code, Fault, GatewayError
+from gateway.http import events, idempotency, results, uploads
+from gateway.http import exchange as exchanges
+from gateway.http.body import client_present, joined, read_body
+from gateway.http.operations import DEADLINE_HEADER, timeout_s
+from gateway.http.routing import Endpoint, Parameter, RenderError, call_of
+from gateway.http.uploads import Bounds, Upload
+from gateway.jobs import Jobs
+from gateway.pacing import paced
+from gateway.settings import ServerSettings
+
+INLINE_BYTES = 1024 * 1024  # of a result that stands in the job's own body
+INLINE_CELLS = 100_000  # output tokens above which a result is not even tried for it
+PAGE = 100
+MOST = 1000
+
+Query = TypeVar("Query", bound=msgspec.Struct)
+CheckUrl = Callable[[str], Awaitable[None]]  # raises GatewayError for a callback that may not be called
+
+
+class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the list of jobs can be narrowed by."""
+
+    status: JobStatus | None = None
+    type: JobType | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 50
+    cursor: str | None = None
+
+
+class ReadQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a small result stands in the job's own body."""
+
+    result: bool = True
+
+
+class ResultQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of a result is wanted."""
+
+    offset: Annotated[int, Meta(ge=0)] | None = None
+    limit: Annotated[int, Meta(ge=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEndpoints:
+    """Endpoints over the jobs."""
+
+    jobs: Jobs
+    operations: bodies.Operations
+    server: ServerSettings
+    bounds: Bounds
+    uploads_dir: Path  # where Parquet lies while it is read
+    check_url: CheckUrl
+    stopping: Callable[[], bool]
+
+    # -- handing in ---
+
+    async def submit(self, request: Request) -> Response:
+        exchange = exchanges.of(request.scope)
+        kind = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in bodies.LINES_NAMES:
+            made = await self._lines(request)
+        elif kind in bodies.TABLE_NAMES:
+            made = await self._table(request)
+        else:
+            made = await self._order(request)
+        replayed = made.request_id != exchange.request_id
+        response = _answer(bodies.job(_asking(request), made, status=202))
+        if replayed and idempotency.HEADER in exchange.headers:
+            response.headers[idempotency.REPLAYED] = "true"
+        return response
+
+    async def _order(self, request: Request) -> Job:
+        exchange = exchanges.of(request.scope)
+        exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, self.server)
+        body = await read_body(
+            exchange.headers, request.receive, limit=self.server.max_body_bytes, deadline=exchange.deadline
+        )
+        order, work = await paced(bodies.order(call_of(request, body), self.operations))
+        return await self.hand_in(order, work, request)
+
+    async def hand_in(self, order: JobOrder, work: Work, request: Request) -> Job:
+        """Submit work whose body was read whole."""
+        await self._check(order)
+        async with client_present(request.receive):
+            try:
+                return await self.jobs.submit(order, work, _caller(request))
+            except GatewayError as error:
+                raise bodies.within_request(error) from None
+
+    async def _lines(self, request: Request) -> Job:
+        call = call_of(request)
+        if call.query:
+            raise GatewayError(Code.INVALID_ARGUMENT, "An upload of lines has its order in the first line.")
+        pieces = uploads.pieces(call.headers, request.receive, self.bounds)
+        forecast = self.operations["forecast"]
+        return await self._stream(await uploads.lines(pieces, call, forecast, self.operations), request)
+
+    async def _table(self, request: Request) -> Job:
+        call = call_of(request)
+        pieces = uploads.pieces(call.headers, request.receive, self.bounds)
+        async with uploads.table(pieces, call, self.uploads_dir, self.operations) as upload:
+            return await self._stream(upload, request)
+
+    async def _stream(self, upload: Upload, request: Request) -> Job:
+        await self._check(upload.order)
+        return await self.jobs.submit_stream(upload.order, upload.head, upload.series, _caller(request))
+
+    async def _check(self, order: JobOrder) -> None:
+        if order.idempotency_key is not None:
+            idempotency.checked(order.idempotency_key)
+        if order.callback_url is not None:
+            try:
+                await self.check_url(order.callback_url)
+            except GatewayError as error:
+                raise GatewayError.invalid(Fault(("callback_url",), error.sentence)) from None
+
+    # -- looking ---
+
+    async def list(self, request: Request) -> Response:
+        query = _query(request, ListQuery)
+        page = await self.jobs.jobs(
+            _caller(request), status=query.status, type=query.type, limit=query.limit, cursor=query.cursor
+        )
+        return _answer(bodies.job_list(call_of(request), page.jobs, page.next))
+
+    async def read(self, request: Request) -> Response:
+        query = _query(request, ReadQuery)
+        call, caller = call_of(request), _caller(request)
+        job = await self.jobs.job(_id(request), caller)
+        result = None
+        small = job.total <= MAX_SERIES and job.usage.output_tokens <= INLINE_CELLS
+        if query.result and small and job.status in ("completed", "partial"):
+            result = await self._whole(call, job, caller)
+        if result is not None and len(result) > INLINE_BYTES:
+            result = None
+        return _answer(bodies.job(call, job, result=result))
+
+    async def watch(self, request: Request) -> Response:
+        changes = self.jobs.events(_id(request), _caller(request))
+        first = await anext(changes)
+        stream = events.stream(first, changes, self.stopping)
+        return StreamingResponse(stream, media_type=events.MEDIA_TYPE, headers={"cache-control": "no-store"})
+
+    # -- fetching ---
+
+    async def result(self, request: Request) -> Response:
+        query = _query(request, ResultQuery)
+        call, caller = call_of(request), _caller(request)
+        job = await self.jobs.job(_id(request), caller)
+        shape = bodies.shape_of(call)
+        if shape is Shape.WHOLE and query == ResultQuery():
+            if job.total > MAX_SERIES:
+                told = (
+                    f"This result has {job.total} outputs, too many for one body: page through it with ?offset= and "
+                    f"&limit=, or ask for {bodies.LINES} or {bodies.TABLE}."
+                )
+                raise GatewayError(Code.INVALID_ARGUMENT, told)
+            return Response(await self._whole(call, job, caller), media_type=bodies.form_of(call).value)
+        if shape is Shape.WHOLE:
+            return await self._page(call, job, caller, query)
+        operation = self.operations[job.type]
+        part = self.jobs.slices(job.id, caller, first=query.offset or 0, count=query.limit)
+        slices = await results.begun(part)
+        if slices is None:
+            self._nothing(job)
+        if shape is Shape.LINES:
+            lines = results.lines(call, slices or part, operation)
+            return StreamingResponse(lines, media_type=bodies.LINES)
+        table = await results.begun(results.table(slices or part))
+        if table is None:
+            raise GatewayError(Code.NOT_FOUND, "No output lies there, and a table of none has no columns.")
+        return StreamingResponse(table, media_type=bodies.TABLE)
+
+    async def _whole(self, call: Call, job: Job, caller: Caller) -> bytes:
+        answer = await self.jobs.answer(job.id, caller)
+        return await joined(await paced(bodies.whole(call, answer, self.operations[job.type])))
+
+    async def _page(self, call: Call, job: Job, caller: Caller, query: ResultQuery) -> Response:
+        offset, limit = query.offset or 0, min(query.limit or PAGE, MOST)
+        form = bodies.form_of(call)
+        members: list[bytes] = []
+        async for part in self.jobs.slices(job.id, caller, first=offset, count=limit):
+            steps = job_lines.members(call, part.answer, part.first, self.operations[job.type], form)
+            members += await paced(steps)
+        if not members:
+            self._nothing(job)
+        end = offset + len(members)
+        more = end < (job.total if job.over else job.done) and len(members) == limit
+        following = f"{bodies.path_of(job.id)}/result?offset={end}&limit={limit}" if more else None
+        reply = bodies.result_page(call, members, offset=offset, total=job.total, next_url=following)
+        return _answer(reply)
+
+    def _nothing(self, job: Job) -> None:
+        """Say why a job has no result at all, where that is so."""
+        if job.status == "failed":
+            raise GatewayError(job.code or Code.INTERNAL, job.error or "The job failed.")
+        if not job.done and not job.over:
+            raise GatewayError(Code.CONFLICT, f"The job is {job.status}: none of its result is there yet.")
+
+    # -- stopping ---
+
+    async def cancel(self, request: Request) -> Response:
+        return _answer(bodies.job(_asking(request), await self.jobs.cancel(_id(request), _caller(request))))
+
+    async def delete(self, request: Request) -> Response:
+        await self.jobs.delete(_id(request), _caller(request))
+        return Response(status_code=204)
+
+
+# -- answering later ---
+
+
+def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndpoints) -> Endpoint:
+    """The endpoint of an operation that can be a job: `Prefer: respond-async` hands it in instead."""
+    kind = operation.job
+    if kind is None:
+        return endpoint
+
+    async def respond(request: Request) -> Response:
+        exchange = exchanges.of(request.scope)
+        if not prefers_async(exchange.headers.get("prefer", "")):
+            return await endpoint.respond(request)
+        exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, jobs.server)
+        body = await read_body(
+            exchange.headers, request.receive, limit=jobs.server.max_body_bytes, deadline=exchange.deadline
+        )
+        call = call_of(request, body)
+        work = await paced(operation.parse(call))
+        order = JobOrder(
+            type=kind, request_id=exchange.request_id, idempotency_key=exchange.headers.get(idempotency.HEADER)
+        )
+        async with client_present(request.receive):
+            made = await jobs.jobs.submit(order, work, exchange.caller)
+        response = _answer(bodies.job(call, made, status=202))
+        response.headers["preference-applied"] = "respond-async"
+        return response
+
+    return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PREFER))
+
+
+def prefers_async(prefer: str) -> bool:
+    """Whether a Prefer header (RFC 7240) asks for an answer later."""
+    return any(p.partition(";")[0].strip().lower() == "respond-async" for p in prefer.split(","))
+
+
+PREFER = Parameter(
+    name="Prefer",
+    place="header",
+    description="`respond-async` makes a job of the request: 202 with its `Location`.",
+)
+
+
+# -- the list ---
+
+_ID = Parameter(name="id", place="path", description="The job's id.")
+_LIST = (
+    Parameter(name="status", place="query", type=JobStatus, description="Only jobs of this status."),
+    Parameter(name="type", place="query", type=JobType, description="Only jobs of this type."),
+    Parameter(
+        name="limit",
+        place="query",
+        type=Annotated[int, Meta(ge=1, le=MOST)],
+        description="Jobs of a page; 50 unless told.",
+    ),
+    Parameter(name="cursor", place="query", description="`next` of the page before."),
+)
+_RESULT = (
+    Parameter(name="offset", place="query", type=Annotated[int, Meta(ge=0)], description="The first output wanted."),
+    Parameter(
+        name="limit",
+        place="query",
+        type=Annotated[int, Meta(ge=1)],
+        description=f"Outputs wanted. With either of the two, JSON comes in pages, {PAGE} outputs unless told.",
+    ),
+)
+
+SUBMIT = """\
+`type` says which endpoint's body `request` is. The answer is the job; `Location` is where to look for it.
+
+**Uploads** are forecasts of any number of series, read as they come. As `application/x-ndjson` the first line holds
+the order, whose request has `model` and `parameters` and no inputs, and every further line one input. As
+`application/vnd.apache.parquet` a tidy table has one row a series and time, the rows of a series together and in the
+order of time; the order is in the query (`model`, `prediction_length`, `frequency`, `quantile_levels`,
+`context_length`, `priority`, `deadline_s`, `callback_url`; `id`, `time` and `target` name the columns where their
+names do not tell), or, as the first line of an NDJSON upload, in the schema metadata under `forecast_gateway`. An
+upload with a fault is refused whole, with the lines or rows of up to 20 faults.
+
+**Callbacks** are signed by the Standard Webhooks scheme: `webhook-id`, `webhook-timestamp` and `webhook-signature`."""
+
+RESULT = """\
+As the endpoint would have answered at once. `offset` and `limit` page through it; as `application/x-ndjson` it comes
+as a stream, one output a line with its `index`, and forecasts also as `application/vnd.apache.parquet`, one row a
+series, step and channel. Of a job that still runs, pages and streams hold what is done so far."""
+
+
+def endpoints(
+    jobs: JobEndpoints, render_error: RenderError, examples: Mapping[str, tuple[Example, ...]]
+) -> list[Endpoint]:
+    """The list of this module's endpoints."""
+
+    def endpoint(
+        method: str,
+        path: str,
+        respond: Callable[[Request], Awaitable[Response]],
+        docs: Documentation,
+        *parameters: Parameter,
+    ) -> Endpoint:
+        name = f"{method} {path}"
+        return Endpoint(
+            method=method,
+            path=path,
+            respond=respond,
+            render_error=render_error,
+            parameters=parameters,
+            documentation=replace(docs, tag="jobs", examples=examples.get(name, ())),
+        )
+
+    one = "/v1/jobs/{id}"
+    both = ("application/json", "application/msgpack")
+    streams = (bodies.LINES, bodies.TABLE)
+    return [
+        endpoint(
+            "POST",
+            "/v1/jobs",
+            jobs.submit,
+            Documentation(
+                summary="Hand in a job",
+                description=SUBMIT,
+                request=bodies.OrderBody,
+                response=bodies.JobBody,
+                status=202,
+                media_types=both,
+                streams_in=streams,
+                codes=(Code.CONFLICT, Code.PERMISSION_DENIED),
+            ),
+            DEADLINE_HEADER,
+            idempotency.PARAMETER,
+        ),
+        endpoint(
+            "GET",
+            "/v1/jobs",
+            jobs.list,
+            Documentation(summary="The caller's jobs", response=bodies.JobListBody, media_types=both, codes=READING),
+            *_LIST,
+        ),
+        endpoint(
+            "GET",
+            one,
+            jobs.read,
+            Documentation(summary="How a job stands", response=bodies.JobBody, media_types=both, codes=READING),
+            _ID,
+            Parameter(name="result", place="query", type=bool, description="false: never the result itself."),
+        ),
+        endpoint(
+            "GET",
+            f"{one}/result",
+            jobs.result,
+            Documentation(
+                summary="The result of a job",
+                description=RESULT,
+                response=ANSWERS,
+                media_types=both,
+                streams_out=streams,
+                codes=(*READING, Code.CONFLICT, Code.MODEL_FAILED, Code.DEADLINE_EXCEEDED),
+            ),
+            _ID,
+            *_RESULT,
+        ),
+        endpoint(
+            "GET",
+            f"{one}/events",
+            jobs.watch,
+            Documentation(
+                summary="The progress of a job as server-sent events",
+                description="`progress` events, and a last `done`; the data of each is the job.",
+                streams_out=(events.MEDIA_TYPE,),
+                codes=(Code.UNAVAILABLE,),
+            ),
+            _ID,
+        ),
+        endpoint(
+            "POST",
+            f"{one}/cancel",
+            jobs.cancel,
+            Documentation(
+                summary="Stop a job",
+                description="What is done stays readable. A job that is over stays as it is.",
+                response=bodies.JobBody,
+                media_types=both,
+                codes=READING,
+            ),
+            _ID,
+        ),
+        endpoint(
+            "DELETE",
+            one,
+            jobs.delete,
+            Documentation(
+                summary="Forget a job",
+                description="It is cancelled where it still runs; its result is gone.",
+                status=204,
+                codes=(Code.UNAVAILABLE,),
+            ),
+            _ID,
+        ),
+    ]
+
+
+READING = (Code.NOT_ACCEPTABLE, Code.UNAVAILABLE)
+ANSWERS = dict[str, Any]
+
+
+def _caller(request: Request) -> Caller:
+    return exchanges.of(request.scope).caller
+
+
+def _id(request: Request) -> str:
+    id: str = request.path_params["id"]
+    return id
+
+
+def _asking(request: Request) -> Call:
+    """The call where its body has no say in the form of the answer, whatever it was."""
+    call = call_of(request)
+    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in bodies.LINES_NAMES or kind in bodies.TABLE_NAMES or call.path.endswith("/cancel"):
+        return replace(call, headers={k: v for k, v in call.headers.items() if k != "content-type"})
+    return call
+
+
+def _answer(reply: Reply) -> Response:
+    assert isinstance(reply.body, bytes)
+    return Response(reply.body, reply.status, headers=dict(reply.headers), media_type=reply.media_type)
+
+
+def _query(request: Request, kind: type[Query]) -> Query:
+    """The query as `kind`; INVALID_ARGUMENT for a name that does not exist or a value that cannot be."""
+    sent = dict(request.query_params)
+    for name in sent:
+        if name not in kind.__struct_fields__:
+            told = f"There is no parameter {name[:64]!r} here; known: {', '.join(kind.__struct_fields__)}."
+            raise GatewayError(Code.INVALID_ARGUMENT, told)
+    try:
+        return msgspec.convert(sent, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise GatewayError(Code.INVALID_ARGUMENT, f"The query cannot be read: {exc}") from None
