@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "FORECAST_GATEWAY_"
+SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"  # what SageMaker tells a container in a pipeline; ours comes first
 
 Count = Annotated[int, Meta(ge=0)]
 AtLeastOne = Annotated[int, Meta(ge=1)]
@@ -99,6 +100,46 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     without_redis: Literal["serve", "refuse"] = "serve"  # when Redis is down; serve: each gateway counts alone
 
 
+class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A deployment: which columns of a table are what, and which model forecasts them. DataRobot's clients name it."""
+
+    target: Annotated[str, Meta(min_length=1)]  # columns, by name
+    date: Annotated[str, Meta(min_length=1)]
+    series_id: str | None = None  # None: one series
+    known_in_advance: tuple[str, ...] = ()
+    label: str = ""  # for people; "": the deployment's id
+    model: str = "default"  # catalog id or alias
+    date_format: str | None = None  # such as "%m/%d/%y"; None: ISO 8601, or what the first row looks like
+    frequency: str | None = None  # a pandas alias; None: what most rows follow
+    window_start: AtLeastOne = 1  # steps from the forecast point to the first row that is predicted ...
+    window_end: AtLeastOne = 365  # ... and to the last
+    history: AtLeastOne = 1  # rows that a series needs up to its forecast point
+    time_series: bool = True  # False: declared for its clients' sake; it answers 422, as DataRobot does
+    binary: bool = False  # the same for a binary target
+
+
+class RedisSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where jobs are kept."""
+
+    # redis://, rediss://, unix:// or redis+sentinel://; none: a server of the gateway's own. May hold a password.
+    redis_url: str | None = None
+
+
+class JobSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Work that outlives the call that brought it."""
+
+    job_slots: Count = 2  # chunks that this process runs at a time, beside interactive requests; 0: none
+    job_retention_s: Seconds = 7 * 86400.0  # a job and its result are forgotten this long after its last change
+    job_blobs: Literal["auto", "files", "redis"] = "auto"  # auto: files, or Redis where redis_url names one
+    chunk_series: Annotated[int, Meta(ge=1, le=256)] = 256  # at most, of one chunk
+    chunk_tries: AtLeastOne = 3  # after which a chunk fails alone
+    chunk_timeout_s: Seconds = 600.0  # of one try; chunks are cut to take 10 s, so longer is a hang
+    worker_wait_s: Seconds = 60.0  # a chunk whose model no worker offers fails after this
+    max_upload_bytes: AtLeastOne = 4 * 1024**3  # of an NDJSON or Parquet upload, decoded: it is never held whole
+    upload_timeout_s: Seconds = 3600.0  # for an upload as a whole; one that stops for a minute is given up
+    webhook_allow_private: bool = False  # let callbacks go to private, loopback and link-local addresses
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All sections of the one file."""
 
@@ -107,8 +148,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dialects: DialectSettings = DialectSettings()
     ledger: LedgerSettings = LedgerSettings()
     limits: LimitSettings = LimitSettings()
+    redis: RedisSettings = RedisSettings()
+    jobs: JobSettings = JobSettings()
     models: dict[str, dict[str, Any]] = {}  # [models.<id>]: further cards, or fields that replace a card's own
     aliases: dict[str, str] = {}
+    deployments: dict[str, DeploymentSettings] = {}  # [deployments.<id>]; others are in the database
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -117,8 +161,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "dialects": DialectSettings,
     "ledger": LedgerSettings,
     "limits": LimitSettings,
+    "redis": RedisSettings,
+    "jobs": JobSettings,
 }
-SECRETS = frozenset({"key_pepper", "database_url"})  # shown as *** where settings are listed
+TABLES = ("models", "aliases", "deployments")  # whose names are the operator's own
+SECRETS = frozenset({"key_pepper", "database_url", "redis_url"})  # shown as *** where settings are listed
 
 
 @dataclass(frozen=True)
@@ -168,7 +215,7 @@ def resolve(
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(f"{path}: {exc}") from None
         for section, values in document.items():
-            _known(section, [*SECTIONS, "models", "aliases"], f"section in {path}")
+            _known(section, [*SECTIONS, *TABLES], f"section in {path}")
             if not isinstance(values, dict):
                 raise SettingsError(f"{path}: {section} must be a table")
             if section in SECTIONS:
@@ -180,6 +227,9 @@ def resolve(
                     )
                     origins[name] = "file"
             tree[section] = dict(values)
+    if environ.get(SAGEMAKER_PORT):
+        tree["server"]["port"] = _from_text("server", "port", environ[SAGEMAKER_PORT], SAGEMAKER_PORT)
+        origins["port"] = "environment"
     for variable, text in environ.items():
         name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX) or name == "config" or _is_service_link(name, text):

@@ -8,7 +8,7 @@ import json
 import msgspec
 
 from gateway.cli.options import add_settings, resolve_settings
-from gateway.settings import SECRETS, SECTIONS
+from gateway.settings import SECRETS, SECTIONS, TABLES
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         for row in rows:
             if row["section"] == section:
                 print(f"  {row['name']:<30} {json.dumps(row['value']):<44} {row['origin']}")
-    for table in ("models", "aliases"):
+    for table in TABLES:
         for name in tree[table]:
             print(f"[{table}] {name}  file")
     return 0
