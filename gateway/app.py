@@ -14,10 +14,11 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
@@ -29,13 +30,14 @@ from starlette.middleware.cors import CORSMiddleware
 from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
-from gateway.dialects import canonical
+from gateway.dialects import canonical, kserve, shared
+from gateway.dialects.base import Dialect, Operation
 from gateway.dialects.canonical.render import error as render_error
 from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
-from gateway.http import health, models, openapi, operations, pages
+from gateway.http import dialect_pages, health, models, openapi, operations, pages
 from gateway.http.access import Access
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.health import Probes, Readiness
@@ -46,14 +48,14 @@ from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
 from gateway.logs import configure_logging
 from gateway.service import ForecastCache, ForecastService
-from gateway.settings import Resolved, ServerSettings, Settings
+from gateway.settings import DialectSettings, Resolved, ServerSettings, Settings, SettingsError
 from gateway.web import pages as web_pages
 from gateway.web import reading
 
 DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
 
-# Every wire format that is served, first come first matched.
-OPERATIONS = (*canonical.OPERATIONS,)
+# The wire formats of other systems, each on as long as the settings do not say otherwise.
+DIALECTS: tuple[Dialect, ...] = (kserve.DIALECT,)
 
 KEEP_ALIVE_S = 75  # longer than load balancers keep an idle connection, so that they close it and not we
 RETRY_S = 5.0  # between two attempts to have the default model answer
@@ -120,9 +122,13 @@ def assemble(parts: Parts) -> Starlette:
 def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     """Everything that is served, the busiest first."""
     server = parts.settings.server
+    dialects = enabled(parts.settings.dialects)
+    probes = Probes(parts.service, parts.engine, readiness)
+    calls = operations.handlers(parts.service, probes.standing)
     described = [
-        *operations.endpoints(OPERATIONS, operations.handlers(parts.service), server),
-        *health.endpoints(Probes(parts.service, parts.engine, readiness), render_error),
+        *operations.endpoints(canonical.OPERATIONS, calls, server),
+        *operations.endpoints(operations_of(dialects), calls, server),
+        *health.endpoints(probes, render_error),
         *models.endpoints(Models(parts.service), render_error),
         parts.metrics.endpoint(render_error),
     ]
@@ -130,9 +136,25 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
         *described,
         *openapi.endpoints(described, ErrorBody, render_error),
         *pages.endpoints(parts.service.default_card().id, render_error),
+        *dialect_pages.endpoints(dialects, render_error),
         *web_pages.endpoints(render_error),
         *reading.endpoints(render_error),
     ]
+
+
+def enabled(settings: DialectSettings) -> tuple[Dialect, ...]:
+    """The dialects that are served. Raises SettingsError for a name that none has."""
+    names = [dialect.name for dialect in DIALECTS]
+    for name in settings.disabled_dialects:
+        if name not in names:
+            raise SettingsError(f"disabled_dialects: there is no {name!r}; known: {', '.join(names)}")
+    return tuple(dialect for dialect in DIALECTS if dialect.name not in settings.disabled_dialects)
+
+
+def operations_of(dialects: Sequence[Dialect]) -> tuple[Operation[Any, Any], ...]:
+    """Every path of `dialects`, those that they share once."""
+    own = [operation for dialect in dialects for operation in dialect.operations]
+    return (*shared.operations([dialect.name for dialect in dialects]), *own)
 
 
 def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:

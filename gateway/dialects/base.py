@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from gateway.dialects.guide import Example as Example
 from gateway.dialects.guide import Guide
 from gateway.domain import JobType
 from gateway.errors import Code, GatewayError
@@ -63,17 +64,6 @@ class Reply:
     body: bytes | Iterable[bytes] = b""
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One golden exchange, as the OpenAPI document shows it."""
-
-    name: str
-    request: bytes  # JSON
-    response: bytes  # JSON
-    summary: str = ""
-    status: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

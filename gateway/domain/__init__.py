@@ -5,6 +5,7 @@ caller sent null; a rendered answer holds finite numbers only.
 """
 
 from gateway.domain.callers import Caller
+from gateway.domain.deployments import Deployment
 from gateway.domain.evaluations import (
     METRICS,
     AnomalyReport,
@@ -47,7 +48,7 @@ from gateway.domain.groups import (
     Weighting,
 )
 from gateway.domain.jobs import Answer, Job, JobOrder, JobStatus, JobType, Work
-from gateway.domain.models import ModelInfo, ModelState, ModelStatus
+from gateway.domain.models import GatewayStatus, ModelInfo, ModelState, ModelStatus
 
 __all__ = [
     "MAX_REQUESTS",
@@ -65,11 +66,13 @@ __all__ = [
     "BatchRequest",
     "Caller",
     "CovariateValues",
+    "Deployment",
     "EnsembleForecast",
     "EnsembleRequest",
     "Forecast",
     "ForecastPlan",
     "ForecastRequest",
+    "GatewayStatus",
     "Job",
     "JobOrder",
     "JobStatus",

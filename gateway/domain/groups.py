@@ -22,6 +22,7 @@ class BatchRequest:
     """Forecasts that succeed and fail alone; an error stands for a request that could not be read."""
 
     requests: tuple[ForecastRequest | GatewayError, ...]
+    metadata: Metadata = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class BatchAnswer:
     """One result a request, in order."""
 
     results: tuple[Forecast | ForecastPlan | GatewayError, ...]
+    metadata: Metadata = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,3 +28,15 @@ class ModelInfo:
     card: ModelCard
     aliases: tuple[str, ...]
     status: ModelStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """How the gateway itself stands."""
+
+    ready: bool  # the default model has answered a forecast
+    reason: str  # why it is not ready
+    version: str
+    default_model: str  # catalog id
+    device: str  # that neural models run on
+    time: float  # now, in unix seconds

@@ -83,6 +83,11 @@ class Engine:
         self._drained.set()
         self._stopping = False
 
+    @property
+    def device(self) -> str:
+        """What the first of the workers for neural models runs on, such as `cpu` or `cuda:0`."""
+        return self._crews["neural"].workers[0].device.name
+
     async def start(self) -> None:
         """Start the workers and load the default model and those of `preload`; returns before they are there."""
         if any(card.adapter and card.batching.pool == "neural" for card in self._catalog):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.dialects.base import Documentation
-from gateway.domain import ModelState
+from gateway.domain import GatewayStatus, ModelState
 from gateway.engine import Engine, EngineSnapshot
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
@@ -90,6 +90,17 @@ class Probes:
         self._service = service
         self._engine = engine
         self._readiness = readiness
+
+    def standing(self) -> GatewayStatus:
+        """How the gateway stands now, for wire formats with probes of their own."""
+        return GatewayStatus(
+            ready=self._readiness.ready,
+            reason=self._readiness.reason,
+            version=__version__,
+            default_model=self._service.default_card().id,
+            device=self._engine.device,
+            time=time.time(),
+        )
 
     async def live(self, request: Request) -> Response:
         return _json(Alive())

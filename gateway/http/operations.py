@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from gateway.domain import (
     Forecast,
     ForecastPlan,
     ForecastRequest,
+    GatewayStatus,
     ModelInfo,
     Usage,
 )
@@ -49,8 +51,13 @@ DEADLINE_HEADER = Parameter(
 )
 
 
-def handlers(service: ForecastService, backtester: Backtester | None = None) -> dict[Kind, Handler]:
-    """The calls of the service that operations can make; `backtester` is where ensembles try their candidates."""
+def handlers(
+    service: ForecastService, standing: Callable[[], GatewayStatus], backtester: Backtester | None = None
+) -> dict[Kind, Handler]:
+    """The calls of the service that operations can make.
+
+    `standing` tells how the gateway stands now; `backtester` is where ensembles try their candidates.
+    """
 
     async def forecast(asked: ForecastRequest, exchange: Exchange) -> Forecast | ForecastPlan:
         exchange.model = service.card(asked.model, exchange.caller).id
@@ -61,9 +68,11 @@ def handlers(service: ForecastService, backtester: Backtester | None = None) -> 
 
     async def batch(asked: BatchRequest, exchange: Exchange) -> BatchAnswer:
         answer = await batches.batch(service, asked, caller=exchange.caller, deadline=exchange.deadline)
+        answer = replace(answer, metadata=asked.metadata)
         made = [r for r in answer.results if isinstance(r, Forecast)]
         exchange.usage = sum((r.usage for r in made), Usage())
         if made:
+            exchange.model = made[0].model if len({r.model for r in made}) == 1 else ""
             exchange.queue_ms = round(max(r.queue_ms for r in made), 3)
             exchange.compute_ms = round(sum(r.compute_ms for r in made), 3)
         return answer
@@ -96,6 +105,9 @@ def handlers(service: ForecastService, backtester: Backtester | None = None) -> 
         exchange.model = found.card.id
         return found
 
+    async def status(asked: None, exchange: Exchange) -> GatewayStatus:
+        return standing()
+
     return {
         Kind.FORECAST: forecast,
         Kind.BATCH: batch,
@@ -104,6 +116,7 @@ def handlers(service: ForecastService, backtester: Backtester | None = None) -> 
         Kind.ENSEMBLE: ensemble,
         Kind.MODELS: models,
         Kind.MODEL: model,
+        Kind.STATUS: status,
     }
 
 

@@ -1,0 +1,102 @@
+"""Arrays of numbers, flat or of rows, as the dialects of FastAPI servers take them.
+
+What is regular is read as the canonical contract reads it. What is not goes slice by slice: numbers may be written as
+strings there, and every place that holds none is found.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical import arrays, slices
+from gateway.dialects.canonical.media import Format
+from gateway.dialects.fastapi import Problem, SchemaError
+from gateway.domain import Array
+from gateway.errors import MAX_FAULTS, Place
+
+_NESTED = re.compile(rb"\s*\[\s*\[")
+
+
+class RaggedError(ValueError):
+    """Rows of different lengths, or of none."""
+
+
+def flat(raw: Raw, place: Place) -> Steps[Array]:
+    """An array of numbers as `(time,)`. Raises SchemaError with every place that holds none."""
+    try:
+        found = yield from arrays.values(raw, Format.JSON)
+    except msgspec.ValidationError:
+        found = ()
+    if isinstance(found, np.ndarray) and np.isfinite(found).all():
+        return found
+    return (yield from _slowly(raw, place, 1)).reshape(-1)
+
+
+def rows(raw: Raw, place: Place) -> Steps[Array]:
+    """An array of rows of numbers as `(time, channels)`. Raises SchemaError as `flat`, and RaggedError."""
+    try:
+        found = yield from arrays.matrix(raw, Format.JSON)
+    except msgspec.ValidationError:
+        found = np.empty((0, 0))
+    if found.size and np.isfinite(found).all():
+        return found
+    return (yield from _slowly(raw, place, 2))
+
+
+def is_nested(raw: Raw) -> bool:
+    """Whether the first value of an array is an array."""
+    return _NESTED.match(raw) is not None
+
+
+def _slowly(raw: Raw, place: Place, depth: int) -> Steps[Array]:
+    parts: list[list[float] | list[list[float]]] = []
+    problems: list[Problem] = []
+    start = 0
+    for piece in slices.of_array(bytes(raw), Format.JSON):
+        if piece:
+            value = msgspec.json.decode(piece)
+            problems += islice(_problems(value, place, depth, start), MAX_FAULTS)
+            if problems and (len(problems) >= MAX_FAULTS or not isinstance(value, list)):
+                break
+            start += len(value)
+            if not problems:
+                parts.append(value)
+        yield
+    if problems:
+        raise SchemaError(tuple(problems))
+    whole = [item for part in parts for item in part]
+    if depth == 1:
+        return np.array([float(item) for item in whole], dtype=np.float64)  # type: ignore[arg-type]
+    return _table(whole)  # type: ignore[arg-type]
+
+
+def _table(found: list[list[float]]) -> Array:
+    widths = {len(row) for row in found}
+    if len(widths) > 1 or widths == {0}:
+        raise RaggedError("Every row needs as many values as there are variables")
+    return np.array([[float(cell) for cell in row] for row in found], dtype=np.float64).reshape(len(found), -1)
+
+
+def _problems(value: object, place: Place, depth: int, start: int = 0) -> Iterator[Problem]:
+    if not isinstance(value, list):
+        yield Problem(place, "null" if value is None else "list")
+        return
+    for i, item in enumerate(value, start):
+        if depth > 1:
+            yield from _problems(item, (*place, i), depth - 1)
+            continue
+        try:
+            number = msgspec.convert(item, float, strict=False)
+        except msgspec.ValidationError:
+            yield Problem((*place, i), "null" if item is None else "number")
+        else:
+            if not math.isfinite(number):
+                yield Problem((*place, i), "finite")
