@@ -36,6 +36,7 @@ NOTICES: Mapping[str, str] = {
     "window_failed": "A window was not scored: {detail}",
     "windows_fewer": "{detail}",
     "covariates_unknown_ahead": "{names}: left out over the horizon of windows in which they are not known.",
+    "season_relative": "{detail}",
     "blended": "Blended from {detail}.",
     "weights_of_others": "Too short to be scored, so the weights of the other series were used.",
     "weights_equal": "Nothing could be scored, so the models have equal weights.",

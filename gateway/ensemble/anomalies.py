@@ -1,0 +1,91 @@
+"""What makes a value an anomaly: its distance from the median forecast, in the deviations that the model expected.
+
+The deviation is read from the quantiles at 0.1 and 0.9, as a normal distribution has them. Where the model is certain
+the context's own steps stand in. Pure functions of arrays: nothing here knows where a forecast came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.domain import Array
+
+LEVELS = (0.1, 0.5, 0.9)  # what a judgement is made of
+SPREAD = 2.563  # standard deviations between the quantiles at 0.1 and 0.9 of a normal distribution
+DEFAULT_SENSITIVITY = 3.0
+DEFAULT_FIRST = 8  # rows of context before the first scored one, at least, where the caller names no row
+
+# Of the level: below this, two values are the same to a model that computes in float32.
+SAME_VALUE = 1e-6
+LEAST_SCALE = 1e-12  # where the level itself is 0
+FARTHEST = 1e6  # deviations that are told at most: beyond it only the scale's smallness shows
+_NORMAL_MAD = 1.4826  # standard deviations in one median absolute value of a normal distribution
+_NORMAL_MEAN = 1.2533  # and in one mean absolute value
+_LARGEST = np.finfo(np.float64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Cells of any one shape; NaN where there is no value, or no forecast of it."""
+
+    expected: Array
+    lower: Array
+    upper: Array
+    z_score: Array
+    is_anomaly: Array  # 1.0 or 0.0
+
+
+def first_scored(rows: int, asked: int | None) -> int:
+    """The first row that is scored: the one asked for, but never the first row, which has no context."""
+    return max(1, asked) if asked is not None else max(DEFAULT_FIRST, rows // 3)
+
+
+def residual_scale(context: Array, season: int) -> Array:
+    """How far one season differs from the one before, (time, channels) -> (channels,): robust, and 0 where constant.
+
+    The lag is 1 where the context holds no two seasons.
+    """
+    lag = season if len(context) >= 2 * season else 1
+    steps = np.abs(context[lag:] - context[:-lag])
+    scales = np.zeros(context.shape[1])
+    for channel, column in enumerate(steps.T):
+        seen = column[~np.isnan(column)]
+        if seen.size:
+            scales[channel] = _NORMAL_MAD * float(np.median(seen)) or _NORMAL_MEAN * float(seen.mean())
+    return scales
+
+
+def sound_scale(low: Array, middle: Array, high: Array, context: Array, season: int) -> Array:
+    """Deviation of each cell from its quantiles at 0.1, 0.5 and 0.9, all (steps, channels): > 0, or NaN.
+
+    Where the quantiles coincide it is the residual scale of `context` (time, channels). In a constant context it is
+    no smaller than what tells two values apart, so that any other value is far away and rounding is not.
+    """
+    scale: Array = np.maximum((high - low) / SPREAD, 0.0)
+    level = np.maximum(np.nanmax(np.abs(context), axis=0, initial=0.0), np.abs(middle))
+    least = np.maximum(SAME_VALUE * level, LEAST_SCALE)
+    small = scale < least
+    if not small.any():
+        return scale
+    residual = np.broadcast_to(residual_scale(context, season), scale.shape)
+    scale = np.where(scale == 0, residual, scale)
+    return np.where(small & (residual == 0), np.maximum(scale, least), scale)
+
+
+def judge(values: Array, expected: Array, scale: Array, sensitivity: float) -> Judgement:
+    """Which of `values` lie more than `sensitivity` deviations `scale` > 0 from `expected`; higher finds fewer."""
+    seen = ~np.isnan(values) & ~np.isnan(expected)
+    with np.errstate(over="ignore"):
+        z_score = np.clip((values - expected) / scale, -FARTHEST, FARTHEST)
+        reach = np.minimum(sensitivity * scale, _LARGEST)
+        lower = np.maximum(expected - reach, -_LARGEST)
+        upper = np.minimum(expected + reach, _LARGEST)
+    return Judgement(
+        expected=np.where(seen, expected, np.nan),
+        lower=np.where(seen, lower, np.nan),
+        upper=np.where(seen, upper, np.nan),
+        z_score=np.where(seen, z_score, np.nan),
+        is_anomaly=np.where(seen, (np.abs(z_score) > sensitivity).astype(np.float64), np.nan),
+    )
