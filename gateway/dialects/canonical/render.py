@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ from gateway.domain import (
     SeriesForecast,
     Usage,
 )
-from gateway.errors import GatewayError
+from gateway.errors import Code, GatewayError
 
 T = TypeVar("T")
 
@@ -108,6 +109,13 @@ def usage_of(usage: Usage) -> UsageBody:
 
 def timings_of(queue_ms: float, compute_ms: float) -> TimingsBody:
     return TimingsBody(queue=round(queue_ms, 3), compute=round(compute_ms, 3))
+
+
+def finite_or_none(score: float | None) -> float | None:
+    """A score to answer; null stands for no score, and never for one that went wrong."""
+    if score is not None and not math.isfinite(score):
+        raise GatewayError(Code.INTERNAL, "A score of the answer is not finite.")
+    return score
 
 
 def failure_of(failed: SeriesError) -> SeriesErrorBody:

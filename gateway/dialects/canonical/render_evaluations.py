@@ -22,6 +22,7 @@ from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.render import (
     echoed,
     failure_of,
+    finite_or_none,
     listed,
     quantiles_of,
     sentences,
@@ -38,7 +39,6 @@ from gateway.domain import (
     SeriesBacktest,
     SeriesError,
 )
-from gateway.errors import Code, GatewayError
 
 ANOMALIES_A_STEP = 512
 
@@ -126,10 +126,7 @@ def _window(window: BacktestWindow, levels: tuple[float, ...], form: Format, ite
 
 def metrics_of(scores: Scores) -> dict[str, float | None]:
     """Metrics by name."""
-    for name, value in scores.values.items():
-        if value is not None and not math.isfinite(value):
-            raise GatewayError(Code.INTERNAL, f"The metric {name} is not finite.")
-    return {str(name): value for name, value in scores.values.items()}
+    return {str(name): finite_or_none(value) for name, value in scores.values.items()}
 
 
 def _skipped(scores: Scores) -> dict[str, int] | UnsetType:

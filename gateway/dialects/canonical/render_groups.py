@@ -14,6 +14,7 @@ from gateway.dialects.canonical.media import Format, array_head
 from gateway.dialects.canonical.render import (
     detail_of,
     echoed,
+    finite_or_none,
     forecast_body,
     forecast_outputs,
     forecast_parts,
@@ -101,7 +102,7 @@ def _ranked(candidate: RankedModel) -> RankedModelBody:
     return RankedModelBody(
         model=candidate.model,
         rank=candidate.rank,
-        score=candidate.score,
+        score=finite_or_none(candidate.score),
         weight=candidate.weight,
         metrics=metrics_of(Scores(values=candidate.metrics)),
         latency_ms=None if candidate.latency_ms is None else round(candidate.latency_ms, 3),
