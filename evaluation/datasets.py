@@ -22,6 +22,7 @@ class Window:
 
     context: Values  # (time,), NaN where missing
     actual: Values  # (horizon,)
+    origin: int = 0  # windows of several series with one number begin at the same time
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DataSet:
             first = max(int(len(y) * self.begin), 2 * self.season)
             last = len(y) - self.horizon
             for origin in np.unique(np.linspace(first, last, self.windows).astype(int)):
-                window = Window(y[max(0, origin - context) : origin], y[origin : origin + self.horizon])
+                window = Window(y[max(0, origin - context) : origin], y[origin : origin + self.horizon], int(origin))
                 if np.isfinite(window.actual).all() and np.isfinite(window.context[-1]):
                     yield window
 

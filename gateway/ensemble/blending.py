@@ -15,7 +15,7 @@ from gateway.domain import Array, ScoringMetric, Weighting
 from gateway.ensemble import scoring
 from gateway.ensemble.scoring import Held
 
-POWER = 1.0
+POWER = 2.0
 SMALLEST = 1e-6  # a score below this share of the worst counts as this much: a lucky 0 shall not divide
 ROUNDS = 25  # members that greedy selection draws: weights are multiples of 1/25 or coarser
 
@@ -48,27 +48,45 @@ def ranking(scores: Sequence[float | None]) -> list[int]:
     return sorted(range(len(scores)), key=lambda i: (scores[i] is None, scores[i] or 0.0))
 
 
-def weigh(scores: Sequence[float | None], weighting: Weighting, most: int) -> Array:
-    """The weight of each candidate, of which the `most` best take part; equal where nothing was scored.
+def weigh(scores: Sequence[float | None], crps: Sequence[float | None], weighting: Weighting, most: int) -> Array:
+    """The weight of each candidate, of which `most` take part; equal where nothing was scored.
 
-    `inverse_score` gives weights proportional to score^-POWER. Greedy selection needs more than scores: see `greedy`.
+    `scores` are of the metric that the caller chose. `best` and `equal` take the candidates that score best by it.
+    `inverse_score` gives weights proportional to (score x crps)^-POWER and takes the largest: what is blended are
+    quantile functions, and a metric of points does not see how well they are spread. With POWER 2 the weights are
+    inverse to squared errors, as those of Bates and Granger (1969). Greedy selection needs more: see `greedy`.
     """
-    chosen = ranking(scores)[: 1 if weighting == "best" else most]
-    scored = [i for i in chosen if scores[i] is not None] or chosen
+    joint: Sequence[float | None] = scores
+    if weighting == "inverse_score":
+        joint = _joint(scores, crps)
+    chosen = ranking(joint)[: 1 if weighting == "best" else most]
+    scored = [i for i in chosen if joint[i] is not None] or chosen
     weights = np.zeros(len(scores))
     weights[scored] = 1.0
-    if weighting == "inverse_score" and scores[scored[0]] is not None:
-        weights[scored] = _inverse(np.array([scores[i] for i in scored], dtype=np.float64))
+    if weighting == "inverse_score":
+        errors = np.array([joint[i] for i in scored if joint[i] is not None])
+        weights[scored] = errors**-POWER if len(errors) else 1.0
     shares: Array = weights / weights.sum()
     return shares
 
 
-def _inverse(errors: Array) -> Array:
-    worst = errors.max()
-    if worst == 0:
-        return np.ones_like(errors)
-    inverse: Array = np.maximum(errors / worst, SMALLEST) ** -POWER
-    return inverse
+def _joint(scores: Sequence[float | None], crps: Sequence[float | None]) -> list[float | None]:
+    """Score x crps of each candidate, both relative to the worst; without crps where a scored candidate has none."""
+    scored = [i for i, s in enumerate(scores) if s is not None]
+    joint: list[float | None] = [None] * len(scores)
+    errors = _relative([scores[i] for i in scored])
+    if all(crps[i] is not None for i in scored):
+        errors = errors * _relative([crps[i] for i in scored])
+    for i, error in zip(scored, errors.tolist(), strict=True):
+        joint[i] = error
+    return joint
+
+
+def _relative(errors: Sequence[float | None]) -> Array:
+    """Errors as shares of the worst, none below SMALLEST; 1 where all are 0."""
+    values = np.array(errors, dtype=np.float64)
+    worst = values.max(initial=0.0)
+    return np.maximum(values / worst, SMALLEST) if worst > 0 else np.ones_like(values)
 
 
 def greedy(members: Sequence[Held], metric: ScoringMetric, most: int) -> Generator[None, None, Array]:

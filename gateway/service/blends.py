@@ -67,13 +67,16 @@ def _weights(
     levels: tuple[float, ...],
 ) -> Steps[Array]:
     """Weights by the windows at `keys`."""
-    scores = [
-        score(c.windows or {}, keys, request.scoring_metric) if comparable else None
-        for c, comparable in zip(tried, compared, strict=True)
-    ]
+    metric, most = request.scoring_metric, request.max_models
+    considered = [c.windows or {} if comparable else None for c, comparable in zip(tried, compared, strict=True)]
+    scores = [score(w, keys, metric) if w is not None else None for w in considered]
     yield
-    if request.weighting != "greedy" or all(s is None for s in scores):
-        return weigh(scores, "equal" if request.weighting == "greedy" else request.weighting, request.max_models)
+    crps = scores if metric == "crps" else [score(w, keys, "crps") if w is not None else None for w in considered]
+    yield
+    if request.weighting != "greedy":
+        return weigh(scores, crps, request.weighting, most)
+    if all(s is None for s in scores):
+        return weigh(scores, crps, "equal", most)
     members = [i for i, s in enumerate(scores) if s is not None]
     some = keys[:: -(-len(keys) // GREEDY_WINDOWS)]
     frequency = request.parameters.frequency
@@ -82,7 +85,7 @@ def _weights(
         cells.append(held(tried[i].windows or {}, some, request.series, frequency, levels))
         yield
     weights = np.zeros(len(tried))
-    weights[members] = yield from greedy(cells, request.scoring_metric, request.max_models)
+    weights[members] = yield from greedy(cells, metric, most)
     return weights
 
 
