@@ -81,6 +81,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--repair", action="store_true", help="fill gaps, sort times, keep the last of equal times")
     parser.add_argument("--url", help="ask this gateway instead of running the model here")
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="file that holds the key for --url")
+    parser.add_argument(
+        "--jobs",
+        action="store_true",
+        help="with --url: send the file as one job; run again after an interruption, it goes on where it was",
+    )
     add_settings(parser, "engine")
     parser.set_defaults(run=run)
 
@@ -91,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
     # A worker that ends as its loop closes is reaped twice; asyncio's word about that is nobody's concern here.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     out = args.out or args.file.with_name(f"{args.file.stem}.forecast.csv")
+    if args.jobs and not args.url:
+        print("forecast-gateway: --jobs needs the gateway that does them: --url http://...", file=sys.stderr)
+        return 2
     try:
         _check_outputs(args, out)
         job, reading = _read(args)
@@ -99,7 +107,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if not _report(reading, repair=args.repair):
         return 2
-    results = asyncio.run(_forecast(args, job, reading.series))
+    if args.jobs:
+        from gateway.cli import bulk
+
+        results = bulk.forecast(args, job, reading.series)
+    else:
+        results = asyncio.run(_forecast(args, job, reading.series))
     from gateway.cli.output import write_plot, write_table
 
     write_table(out, reading, job, results)
@@ -242,7 +255,7 @@ async def _offline(args: argparse.Namespace, job: Job, series: Sequence[TableSer
             except GatewayError as exc:
                 if exc.code is not Code.MODEL_FAILED:
                     raise
-                yield [_failure(s, exc.sentence) for s in chunk]
+                yield [failure(s, exc.sentence) for s in chunk]
                 continue
             assert isinstance(answer, Forecast)  # no dry run was asked
             yield [
@@ -253,14 +266,14 @@ async def _offline(args: argparse.Namespace, job: Job, series: Sequence[TableSer
                     notices=tuple(n.sentence for n in o.notices),
                 )
                 if isinstance(o, SeriesForecast)
-                else _failure(s, o.sentence)
+                else failure(s, o.sentence)
                 for s, o in zip(chunk, answer.outputs, strict=True)
             ]
     finally:
         await parts.engine.stop(grace_s=1.0)
 
 
-def _failure(series: TableSeries, reason: str) -> Result:
+def failure(series: TableSeries, reason: str) -> Result:
     return Result(series=series, mean=None, quantiles=None, notices=(), error=reason)
 
 
@@ -279,7 +292,7 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
                 answer = await asyncio.to_thread(
                     client.forecast,
                     job.model or DEFAULT_NAME,
-                    [_series_body(s) for s in chunk],
+                    [series_body(s) for s in chunk],
                     prediction_length=job.horizon,
                     parameters={
                         "quantile_levels": list(job.levels),
@@ -292,7 +305,7 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
                 code = Code(exc.code) if exc.code in set(Code) else Code.INTERNAL
                 raise GatewayError(code, f"{args.url}: {exc.sentence}") from None
             yield [
-                _failure(s, o.error.error)
+                failure(s, o.error.error)
                 if o.error is not None
                 else Result(
                     series=s,
@@ -304,7 +317,7 @@ async def _online(args: argparse.Namespace, job: Job, series: Sequence[TableSeri
             ]
 
 
-def _series_body(s: TableSeries) -> dict[str, Json]:
+def series_body(s: TableSeries) -> dict[str, Json]:
     """One series as the contract's JSON: NaN becomes null."""
     import numpy as np
 
