@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.dialects.guide import Example as Example
 from gateway.dialects.guide import Guide
-from gateway.domain import JobType
+from gateway.domain import Caller, Deployment, JobType
 from gateway.errors import Code, GatewayError
 
 Asked = TypeVar("Asked")
@@ -50,6 +50,8 @@ class Call:
     body: bytes = b""
     base_url: str = ""
     request_id: str = ""
+    caller: Caller = field(default_factory=Caller)  # to be named in an answer; what it may is judged elsewhere
+    deployments: Mapping[str, Deployment] = field(default_factory=dict)  # all that are known, by id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Documentation:
     streams_out: tuple[str, ...] = ()  # and of answers
     status: int = 200  # of an answer that is no error
     examples: tuple[Example, ...] = ()
+    listed: bool = True  # False: shown on its dialect's page, and not in the OpenAPI document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ WITH_WORK = (Code.MODEL_FAILED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 def document(endpoints: Sequence[Endpoint], error: type) -> bytes:
     """The document as JSON. `error` is the type of errors that no dialect shapes otherwise."""
-    documented = [e for e in endpoints if e.documentation is not None]
+    documented = [e for e in endpoints if e.documentation is not None and e.documentation.listed]
     schemas = _Schemas(_types(documented, error))
     paths: dict[str, Schema] = {}
     for endpoint in documented:

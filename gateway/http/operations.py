@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from gateway.domain import (
     BacktestRequest,
     BatchAnswer,
     BatchRequest,
+    Deployment,
     EnsembleForecast,
     EnsembleRequest,
     Forecast,
@@ -68,7 +68,6 @@ def handlers(
 
     async def batch(asked: BatchRequest, exchange: Exchange) -> BatchAnswer:
         answer = await batches.batch(service, asked, caller=exchange.caller, deadline=exchange.deadline)
-        answer = replace(answer, metadata=asked.metadata)
         made = [r for r in answer.results if isinstance(r, Forecast)]
         exchange.usage = sum((r.usage for r in made), Usage())
         if made:
@@ -127,13 +126,21 @@ def _record(exchange: Exchange, answer: Forecast | Backtest | AnomalyReport) -> 
 
 
 def endpoints(
-    operations: Iterable[Operation[Any, Any]], calls: Mapping[Kind, Handler], settings: ServerSettings
+    operations: Iterable[Operation[Any, Any]],
+    calls: Mapping[Kind, Handler],
+    settings: ServerSettings,
+    deployments: Callable[[], Mapping[str, Deployment]] = dict,
 ) -> list[Endpoint]:
     """Every operation as an endpoint; KeyError for a kind that `calls` lacks."""
-    return [_endpoint(operation, calls[operation.kind], settings) for operation in operations]
+    return [_endpoint(operation, calls[operation.kind], settings, deployments) for operation in operations]
 
 
-def _endpoint(operation: Operation[Any, Any], handler: Handler, settings: ServerSettings) -> Endpoint:
+def _endpoint(
+    operation: Operation[Any, Any],
+    handler: Handler,
+    settings: ServerSettings,
+    deployments: Callable[[], Mapping[str, Deployment]],
+) -> Endpoint:
     async def respond(request: Request) -> Response:
         exchange = exchanges.of(request.scope)
         exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, settings)
@@ -142,7 +149,7 @@ def _endpoint(operation: Operation[Any, Any], handler: Handler, settings: Server
             body = await read_body(
                 exchange.headers, request.receive, limit=settings.max_body_bytes, deadline=exchange.deadline
             )
-        call = call_of(request, body)
+        call = call_of(request, body, deployments())
         async with client_present(request.receive):
             asked = await paced(operation.parse(call))
             answer = await _in_time(handler(asked, exchange), exchange)

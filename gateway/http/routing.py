@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.dialects.base import Call, Documentation, Reply, wire_code
+from gateway.domain import Deployment
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
 from gateway.http.access import Access, Role
@@ -62,7 +63,7 @@ def routes(endpoints: Sequence[Endpoint], access: Access, render_error: RenderEr
     return [*known, Route(ANY, Nowhere(by_path, render_error))]
 
 
-def call_of(request: Request, body: bytes = b"") -> Call:
+def call_of(request: Request, body: bytes = b"", deployments: Mapping[str, Deployment] | None = None) -> Call:
     """The call as dialects see it."""
     scope = request.scope
     exchange = exchanges.of(scope)
@@ -75,6 +76,8 @@ def call_of(request: Request, body: bytes = b"") -> Call:
         body=body,
         base_url=f"{scope.get('scheme', 'http')}://{exchange.headers.get('host', '')}{scope.get('root_path', '')}",
         request_id=exchange.request_id,
+        caller=exchange.caller,
+        deployments=deployments or {},
     )
 
 

@@ -1,0 +1,180 @@
+"""The time column: how its dates are written, and where each row stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from gateway import timeline
+from gateway.dialects.base import Steps
+from gateway.dialects.datarobot.errors import bad_rows, other_format
+from gateway.dialects.datarobot.rows import ROWS_A_STEP, Cell, text_of
+from gateway.timeline.stamps import SECOND_NS, Integers, Stamps
+
+# What a first row is taken for that is not ISO 8601, the likeliest of those that read it.
+_FORMATS = (
+    "%m/%d/%y",
+    "%m/%d/%Y",
+    "%m/%d/%y %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y %H:%M:%S",
+    "%d.%m.%Y",
+    "%d.%m.%Y %H:%M",
+    "%d/%m/%Y",
+    "%d/%m/%Y %H:%M",
+    "%Y/%m/%d",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d %H:%M:%S",
+    "%d-%b-%y",
+    "%d-%b-%Y",
+    "%b-%y",
+)
+_SAMPLE = datetime(2019, 6, 24, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How the dates of a table are written: as `strptime` has it, None for ISO 8601."""
+
+    format: str | None
+    iso: str = "%Y-%m-%d"  # how to write a date where `format` is None
+
+    def seconds(self, text: str) -> tuple[int, int, int]:
+        """UTC seconds, nanoseconds, and minutes that the text's own offset is ahead. Raises ValueError."""
+        if self.format is None:
+            start = timeline.parse_start(text)
+            return start.seconds - 60 * start.offset_minutes, start.nanos, start.offset_minutes
+        read = datetime.strptime(text, self.format)
+        offset = read.utcoffset()
+        ahead = int(offset.total_seconds()) // 60 if offset else 0
+        local = read.replace(tzinfo=UTC)
+        whole = int((local.replace(microsecond=0) - _EPOCH).total_seconds())
+        return whole - 60 * ahead, read.microsecond * 1000, ahead
+
+    def written(self, seconds: int) -> str:
+        """A point in time, in UTC, as the table would write it."""
+        try:
+            return datetime.fromtimestamp(seconds, UTC).strftime(self.format or self.iso)
+        except (ValueError, OverflowError, OSError):
+            return str(np.datetime64(seconds, "s"))
+
+    @property
+    def example(self) -> str:
+        return _SAMPLE.strftime(self.format or self.iso)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Every row's time, on the clock of the first row's offset."""
+
+    seconds: Integers
+    nanos: Integers
+    offset_minutes: int
+    writing: Writing
+
+    @property
+    def offset(self) -> str:
+        """The offset as ISO 8601 writes it."""
+        ahead = self.offset_minutes
+        return f"{'-' if ahead < 0 else '+'}{abs(ahead) // 60:02}:{abs(ahead) % 60:02}" if ahead else "Z"
+
+    def utc(self, rows: Integers) -> tuple[str, ...]:
+        """Rows as `2013-12-21T00:00:00.000000Z`."""
+        seconds, nanos = self.seconds[rows] - 60 * self.offset_minutes, self.nanos[rows] // 1000 * 1000
+        return timeline.render(Stamps(seconds, nanos), timeline.Form(digits=6))
+
+    def points(self, seconds: Integers) -> tuple[str, ...]:
+        """Seconds on this clock as `2013-12-20T00:00:00Z`."""
+        utc = seconds - 60 * self.offset_minutes
+        return timeline.render(Stamps(utc, np.zeros(len(utc), dtype=np.int64)), timeline.Form())
+
+
+def read(column: str, cells: Sequence[Cell], form: str | None) -> Steps[Times]:
+    """The times of a table. Raises a 400 for one that is not written as `form`, or as the first is."""
+    writing = _writing(next((text_of(c).strip() for c in cells if c is not None), ""), form)
+    known: dict[str, tuple[int, int, int]] = {}
+    seconds = np.empty(len(cells), dtype=np.int64)
+    nanos = np.empty(len(cells), dtype=np.int64)
+    ahead: int | None = None
+    for row, cell in enumerate(cells):
+        text = text_of(cell).strip()
+        if text not in known:
+            try:
+                known[text] = writing.seconds(text)
+            except ValueError:
+                raise other_format(column, text[:64], writing.format or writing.iso, writing.example) from None
+        at, nanos[row], own = known[text]
+        ahead = own if ahead is None else ahead
+        seconds[row] = at + 60 * ahead
+        if row % ROWS_A_STEP == 0:
+            yield
+    return Times(seconds, nanos, ahead or 0, writing)
+
+
+def _writing(first: str, form: str | None) -> Writing:
+    if form is not None:
+        return Writing(form)
+    try:
+        timeline.parse_start(first)
+    except timeline.TimelineError:
+        return Writing(next((f for f in _FORMATS if _reads(f, first)), None))
+    clock = first[11:] if len(first) > 10 else ""
+    return Writing(None, "%Y-%m-%d" if not clock else f"%Y-%m-%d{first[10]}%H:%M:%S{'Z' if clock[-1] in 'Zz' else ''}")
+
+
+def _reads(form: str, text: str) -> bool:
+    try:
+        datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return True
+
+
+def frequency(times: Times, groups: Sequence[Integers], alias: str | None) -> timeline.Frequency | None:
+    """The frequency of a deployment, or the one that most of the first series follow; None: no series has two rows."""
+    if alias is not None:
+        return timeline.parse_frequency(alias)
+    for rows in groups:
+        if len(rows) < 2:
+            continue
+        order = rows[np.lexsort((times.nanos[rows], times.seconds[rows]))]
+        found = timeline.infer_frequency(Stamps(times.seconds[order], times.nanos[order])).frequency
+        if found is not None:
+            return found
+    return None
+
+
+def positions(times: Times, rows: Integers, step: timeline.Frequency, column: str, most: int) -> Integers:
+    """Steps of each of `rows`, which are in order of time, from the first of them. Raises a 400 off the grid."""
+    first = timeline.Start(int(times.seconds[rows[0]]), int(times.nanos[rows[0]]))
+    span_ns = (int(times.seconds[rows[-1]]) - first.seconds + 1) * SECOND_NS
+    count = span_ns // step.step.least_ns + 2
+    if count > most:
+        raise bad_rows(f'The rows of "{column}" are farther apart than {most} steps of the frequency {step.alias}.')
+    try:
+        grid = step.step.at(first, np.arange(count))
+    except (ValueError, OverflowError):
+        raise bad_rows(f'The rows of "{column}" leave the calendar at the frequency {step.alias}.') from None
+    at = np.searchsorted(_ordered(grid, first), _ordered(Stamps(times.seconds[rows], times.nanos[rows]), first))
+    at = np.minimum(at, count - 1)
+    off = (grid.seconds[at] != times.seconds[rows]) | (grid.nanos[at] != times.nanos[rows])
+    if off.any():
+        odd = times.writing.written(int(times.seconds[rows[int(off.argmax())]]) - 60 * times.offset_minutes)
+        raise bad_rows(f'The "{column}" feature contains {odd}, which is not a step of the frequency {step.alias}.')
+    found: Integers = at.astype(np.int64)
+    if (np.diff(found) == 0).any():
+        twice = rows[1:][int((np.diff(found) == 0).argmax())]
+        odd = times.writing.written(int(times.seconds[twice]) - 60 * times.offset_minutes)
+        raise bad_rows(f'The "{column}" feature contains {odd} twice in one series.')
+    return found
+
+
+def _ordered(stamps: Stamps, first: timeline.Start) -> Integers:
+    """Stamps as numbers in their order."""
+    return (stamps.seconds - first.seconds) * SECOND_NS + stamps.nanos
