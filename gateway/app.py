@@ -30,7 +30,7 @@ from starlette.middleware.cors import CORSMiddleware
 from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
-from gateway.dialects import canonical, kserve, shared
+from gateway.dialects import canonical, chronos2_server, kserve, shared
 from gateway.dialects.base import Dialect, Operation
 from gateway.dialects.canonical.render import error as render_error
 from gateway.dialects.canonical.types import ErrorBody
@@ -55,7 +55,7 @@ from gateway.web import reading
 DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
 
 # The wire formats of other systems, each on as long as the settings do not say otherwise.
-DIALECTS: tuple[Dialect, ...] = (kserve.DIALECT,)
+DIALECTS: tuple[Dialect, ...] = (kserve.DIALECT, chronos2_server.DIALECT)
 
 KEEP_ALIVE_S = 75  # longer than load balancers keep an idle connection, so that they close it and not we
 RETRY_S = 5.0  # between two attempts to have the default model answer

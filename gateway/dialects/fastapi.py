@@ -25,7 +25,21 @@ from gateway.errors import MAX_FAULTS, Code, Fault, FaultType, GatewayError, Pla
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
-Kind = Literal["missing", "null", "number", "integer", "string", "list", "object", "choice", "least", "finite", "json"]
+Kind = Literal[
+    "missing",
+    "null",
+    "number",
+    "integer",
+    "string",
+    "list",
+    "object",
+    "choice",
+    "least",
+    "above",
+    "below",
+    "finite",
+    "json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,8 @@ PYDANTIC_1: Words = {
     "object": ("value is not a valid dict", "type_error.dict"),
     "choice": ("value is not a valid enumeration member; permitted: {}", "type_error.enum"),
     "least": ("ensure this value is greater than or equal to {}", "value_error.number.not_ge"),
+    "above": ("ensure this value is greater than {}", "value_error.number.not_gt"),
+    "below": ("ensure this value is less than {}", "value_error.number.not_lt"),
     "finite": ("ensure this value is a finite number", "value_error.number.not_finite_number"),
     "json": ("{}", "value_error.jsondecode"),
 }
@@ -63,6 +79,8 @@ PYDANTIC_2: Words = {
     "object": ("Input should be a valid dictionary or object to extract fields from", "model_attributes_type"),
     "choice": ("Input should be {}", "enum"),
     "least": ("Input should be greater than or equal to {}", "greater_than_equal"),
+    "above": ("Input should be greater than {}", "greater_than"),
+    "below": ("Input should be less than {}", "less_than"),
     "finite": ("Input should be a finite number", "finite_number"),
     "json": ("JSON decode error: {}", "json_invalid"),
 }
@@ -93,9 +111,11 @@ class SchemaError(GatewayError):
 
 
 def _fault(problem: Problem) -> Fault:
-    kinds: Mapping[str, FaultType] = {"missing": "missing", "least": "value_error", "finite": "value_error"}
-    msg = PYDANTIC_2[problem.kind][0].format(problem.limit)
-    return Fault(problem.loc, msg, kinds.get(problem.kind, "type_error"))
+    of_value = ("choice", "least", "above", "below", "finite", "json")
+    kind: FaultType = (
+        "missing" if problem.kind == "missing" else "value_error" if problem.kind in of_value else "type_error"
+    )
+    return Fault(problem.loc, PYDANTIC_2[problem.kind][0].format(problem.limit), kind)
 
 
 # -- reading ---

@@ -1,0 +1,198 @@
+"""Bodies to requests of the configured default model: this server names none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+
+from gateway.dialects import fastapi, numbers
+from gateway.dialects.base import Call, Steps
+from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.chronos2_server import stamps
+from gateway.dialects.chronos2_server.stamps import Calendar
+from gateway.dialects.chronos2_server.types import (
+    DEFAULT_LEVELS,
+    AnomaliesBody,
+    BacktestBody,
+    MultiSeriesBody,
+    UnivariateBody,
+)
+from gateway.dialects.fastapi import Problem, SchemaError
+from gateway.domain import MAX_SERIES, Array, BatchRequest, ForecastRequest, Parameters, SeriesInput
+from gateway.errors import Fault, GatewayError, Place
+
+MODEL = "default"  # the alias that every catalog has
+LEAST = 3  # observations
+MEDIAN = 0.5
+MAX_LEVELS = 98  # as in the canonical contract, with the median beside them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How one forecast is answered."""
+
+    levels: tuple[tuple[str, float], ...]  # as written, and as numbers
+    calendar: Calendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What a forecast is held against."""
+
+    actuals: Array  # (time,)
+    low: float = MEDIAN
+    high: float = MEDIAN
+
+
+def univariate(call: Call) -> Steps[ForecastRequest]:
+    """One series."""
+    body, found = yield from fastapi.read(call, UnivariateBody)
+    levels = _levels(found.whole(body.quantile_levels))
+    return (
+        yield from _forecast(
+            found.whole(body.values), found.whole(body.timestamps), body.freq, body.prediction_length, levels, ()
+        )
+    )
+
+
+def multi_series(call: Call) -> Steps[BatchRequest]:
+    """Several series, each with stamps of its own or none."""
+    body, found = yield from fastapi.read(call, MultiSeriesBody)
+    if not body.series_list:
+        raise _refused("series_list cannot be empty")
+    if len(body.series_list) > MAX_SERIES:
+        raise _refused(f"series_list holds more than the {MAX_SERIES} series that one call takes")
+    levels = _levels(found.whole(body.quantile_levels))
+    requests = []
+    for i, series in enumerate(body.series_list):
+        values = found.whole(series.values)
+        times = found.whole(series.timestamps if _is_there(series.timestamps) else body.timestamps)
+        place = ("series_list", i)
+        requests.append((yield from _forecast(values, times, body.freq, body.prediction_length, levels, place)))
+        yield
+    return BatchRequest(requests=tuple(requests))
+
+
+def anomalies(call: Call) -> Steps[ForecastRequest]:
+    """A forecast of what was observed, from the values before it."""
+    body, found = yield from fastapi.read(call, AnomaliesBody)
+    low = 0.05 if body.quantile_low is None else body.quantile_low
+    high = 0.95 if body.quantile_high is None else body.quantile_high
+    problems = [*_outside(low, ("quantile_low",)), *_outside(high, ("quantile_high",))]
+    if problems:
+        raise SchemaError(tuple(problems))
+    if low >= high:
+        raise _refused("quantile_low must be less than quantile_high")
+    context, recent = yield from _held_out(found, body, body.recent_observed, "recent_observed")
+    compared = Compared(actuals=recent, low=low, high=high)
+    calendar = stamps.of_rows(body.freq, len(context))
+    return _request(context, body.prediction_length, calendar, {low, MEDIAN, high}, compared)
+
+
+def backtest(call: Call) -> Steps[ForecastRequest]:
+    """A forecast of what is known, from the values before it."""
+    body, found = yield from fastapi.read(call, BacktestBody)
+    _levels(found.whole(body.quantile_levels))
+    context, actuals = yield from _held_out(found, body, body.actual_values, "actual_values")
+    calendar = stamps.of_rows(body.freq, len(context))
+    return _request(context, body.prediction_length, calendar, {MEDIAN}, Compared(actuals=actuals))
+
+
+# -- parts ---
+
+
+def _forecast(
+    values: Raw, times: Raw, freq: str | None, horizon: int, levels: tuple[tuple[str, float], ...], place: Place
+) -> Steps[ForecastRequest]:
+    target = yield from _values(values, "values", place)
+    _enough(target, "values")
+    if _is_there(times):
+        at = (*place, "timestamps")
+        calendar = yield from stamps.of_stamps(times, freq, len(target), at)
+    else:
+        calendar = stamps.of_rows(freq, len(target))
+    asked = Asked(levels=levels, calendar=calendar)
+    return _request(target, horizon, calendar, {MEDIAN, *(level for _, level in levels)}, asked)
+
+
+def _request(
+    target: Array, horizon: int, calendar: Calendar, levels: set[float], metadata: Asked | Compared
+) -> ForecastRequest:
+    return ForecastRequest(
+        model=MODEL,
+        series=(SeriesInput(target=target.reshape(-1, 1), start=calendar.start),),
+        parameters=Parameters(
+            prediction_length=horizon, frequency=calendar.frequency, quantile_levels=tuple(sorted(levels))
+        ),
+        metadata=metadata,
+    )
+
+
+def _held_out(found: Envelope, body: AnomaliesBody | BacktestBody, held: Raw, name: str) -> Steps[tuple[Array, Array]]:
+    """The context and what came after it; raises where their lengths are not what they must be."""
+    context = yield from _values(found.whole(body.context_values), "context_values", ())
+    actuals = yield from _values(found.whole(held), name, ())
+    _enough(context, "context_values")
+    if not actuals.size:
+        raise _refused(f"{name} cannot be empty")
+    if len(actuals) != body.prediction_length:
+        raise _refused(
+            f"prediction_length must equal the length of {name}, got {body.prediction_length} and {len(actuals)}"
+        )
+    return context, actuals
+
+
+def _values(raw: Raw, name: str, place: Place) -> Steps[Array]:
+    return (yield from numbers.flat(raw, (*place, name)))
+
+
+def _enough(values: Array, name: str) -> None:
+    if not values.size:
+        raise _refused(f"{name} cannot be empty")
+    if len(values) < LEAST:
+        raise _refused(f"{name} needs at least {LEAST} data points, got {len(values)}")
+
+
+def _levels(raw: Raw) -> tuple[tuple[str, float], ...]:
+    """Levels as they were written and as numbers; raises SchemaError for what no model has."""
+    if not _is_there(raw):
+        parts: list[Raw] = [Raw(level) for level in DEFAULT_LEVELS]
+    else:
+        try:
+            parts = msgspec.json.decode(raw, type=list[Raw])
+        except msgspec.ValidationError:
+            raise SchemaError((Problem(("quantile_levels",), "list"),)) from None
+    if len(parts) > MAX_LEVELS:
+        raise _refused(f"quantile_levels holds more than {MAX_LEVELS} levels")
+    levels, problems = [], []
+    for i, part in enumerate(parts):
+        place = ("quantile_levels", i)
+        try:
+            level = msgspec.json.decode(part, type=float, strict=False)
+        except msgspec.ValidationError:
+            problems.append(Problem(place, "null" if bytes(part) == b"null" else "number"))
+            continue
+        problems += _outside(level, place)
+        levels.append((bytes(part).decode().strip('"'), level))
+    if problems:
+        raise SchemaError(tuple(problems))
+    return tuple(levels)
+
+
+def _outside(level: float, place: Place) -> list[Problem]:
+    if not np.isfinite(level):
+        return [Problem(place, "finite")]
+    if level <= 0:
+        return [Problem(place, "above", "0")]
+    return [Problem(place, "below", "1")] if level >= 1 else []
+
+
+def _is_there(raw: Raw) -> bool:
+    return bytes(raw) not in (b"", b"null")
+
+
+def _refused(sentence: str) -> GatewayError:
+    return GatewayError.invalid(Fault((), sentence))

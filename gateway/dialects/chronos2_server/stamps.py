@@ -1,0 +1,142 @@
+"""The calendar of a series that comes with its timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+
+from gateway.dialects.base import Steps
+from gateway.dialects.canonical import slices
+from gateway.dialects.canonical.media import Format
+from gateway.dialects.fastapi import Problem, SchemaError
+from gateway.errors import Fault, GatewayError, Place
+from gateway.timeline import (
+    Frequency,
+    Grid,
+    Stamps,
+    TimelineError,
+    departures,
+    infer_frequency,
+    parse_frequency,
+    parse_stamps,
+    parse_start,
+)
+
+DEFAULT_FREQUENCY = "D"
+STEP = 256  # stamps that are read before others may run
+JUDGED = 1024  # stamps that the frequency is read from; the others must follow it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calendar:
+    """When the observations of a series are, and so its forecast."""
+
+    rows: int  # observations
+    frequency: str  # pandas' alias
+    start: str | None = None  # the first stamp; None: steps are counted from 1
+
+    def following(self, horizon: int) -> list[str]:
+        """The steps after the last observation, in the form of the first stamp; in years that the grid has."""
+        if self.start is None:
+            return [str(i) for i in range(self.rows + 1, self.rows + horizon + 1)]
+        start = parse_start(self.start)
+        grid = Grid(start, parse_frequency(self.frequency))
+        return list(grid.stamps(self.rows, horizon, start.form))
+
+
+def of_rows(freq: str | None, rows: int) -> Calendar:
+    """The calendar of a series without stamps."""
+    return Calendar(rows=rows, frequency=_read(freq or DEFAULT_FREQUENCY).alias)
+
+
+def of_stamps(raw: Raw, freq: str | None, rows: int, place: Place) -> Steps[Calendar]:
+    """The calendar that goes on after the stamps sent, in their own form.
+
+    Raises SchemaError for what is no array of strings; INVALID_ARGUMENT for stamps that are no dates, as many as there
+    are values, or regular, and for a `freq` that was sent and is not theirs.
+    """
+    texts, stamps = yield from _stamps(raw, place)
+    if len(texts) != rows:
+        raise _refused(f"timestamps and values must have the same length, got {len(texts)} and {rows}")
+    start = parse_start(texts[0])
+    asked = None if freq is None else _read(freq)
+    grid = Grid(start, _frequency(_first(stamps, JUDGED), asked))
+    try:
+        regular = _same(grid.at(0, rows), stamps)
+    except TimelineError:
+        regular = False
+    if not regular:
+        raise _refused("timestamps are not regular")
+    return Calendar(rows=rows, frequency=grid.frequency.alias, start=texts[0])
+
+
+def _stamps(raw: Raw, place: Place) -> Steps[tuple[list[str], Stamps]]:
+    texts: list[str] = []
+    for piece in slices.of_array(bytes(raw), Format.JSON):
+        if piece:
+            texts += _texts(piece, place, len(texts))
+        yield
+    found = [Stamps(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for first in range(0, len(texts), STEP):
+        try:  # all on the clock of the very first one's offset
+            part = parse_stamps([texts[0], *texts[first : first + STEP]])
+        except TimelineError as exc:
+            row = first + (exc.row or 1) - 1
+            raise _refused(f"timestamps[{row}]: {exc.sentence}") from None
+        found.append(Stamps(part.seconds[1:], part.nanos[1:]))
+        yield
+    seconds, nanos = (np.concatenate(parts) for parts in zip(*((s.seconds, s.nanos) for s in found), strict=True))
+    return texts, Stamps(seconds, nanos)
+
+
+def _texts(piece: bytes, place: Place, start: int) -> list[str]:
+    try:
+        return msgspec.json.decode(piece, type=list[str])
+    except msgspec.ValidationError:
+        raise SchemaError(tuple(_problems(msgspec.json.decode(piece), place, start))) from None
+
+
+def _problems(value: object, place: Place, start: int) -> Iterator[Problem]:
+    if not isinstance(value, list):
+        yield Problem(place, "list")
+        return
+    for i, item in enumerate(value, start):
+        if not isinstance(item, str):
+            yield Problem((*place, i), "null" if item is None else "string")
+
+
+def _frequency(stamps: Stamps, asked: Frequency | None) -> Frequency:
+    """The frequency of stamps: the one asked where they follow it, else their own."""
+    if asked is not None:
+        found = departures(stamps, asked)
+        if not found:
+            return asked
+        raise _refused(f"freq {asked.alias} is not that of the timestamps: {found[0].sentence}")
+    inferred = infer_frequency(stamps)
+    if inferred.frequency is None or inferred.departures:
+        told = f": {inferred.departures[0].sentence}" if inferred.departures else ""
+        raise _refused(f"timestamps are not regular{told}")
+    return inferred.frequency
+
+
+def _first(stamps: Stamps, count: int) -> Stamps:
+    return Stamps(stamps.seconds[:count], stamps.nanos[:count])
+
+
+def _same(a: Stamps, b: Stamps) -> bool:
+    return bool((a.seconds == b.seconds).all() and (a.nanos == b.nanos).all())
+
+
+def _read(freq: str) -> Frequency:
+    try:
+        return parse_frequency(freq)
+    except TimelineError as exc:
+        raise _refused(f"freq: {exc.sentence}") from None
+
+
+def _refused(sentence: str) -> GatewayError:
+    return GatewayError.invalid(Fault((), sentence))
