@@ -32,7 +32,11 @@ FORECAST = (
     _exchange("validation-error-many", "Every fault at once", 422),
 )
 
-BATCH: tuple[Example, ...] = ()
-ENSEMBLE: tuple[Example, ...] = ()
-BACKTEST: tuple[Example, ...] = ()
-ANOMALIES: tuple[Example, ...] = ()
+# Answers of a gateway, kept by `python -m tests.contract.goldens`.
+BATCH = (_exchange("batch", "A forecast, and a model that is not at hand"),)
+ENSEMBLE = (
+    _exchange("ensemble", "Three candidates and one that there is not"),
+    _exchange("ensemble-too-short", "No series is long enough to hold rows out", 422),
+)
+BACKTEST = (_exchange("backtest", "Two folds"),)
+ANOMALIES = (_exchange("detect-anomalies", "A spike"),)
