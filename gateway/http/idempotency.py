@@ -188,7 +188,7 @@ class Promise:
 
 def checked(key: str) -> str:
     """A key as sent; raises INVALID_ARGUMENT for one that cannot be."""
-    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+    if not 0 < len(key.strip()) <= MAX_KEY_LENGTH or not key.isprintable():
         told = f"The header Idempotency-Key holds 1 to {MAX_KEY_LENGTH} printable characters."
         raise GatewayError(Code.INVALID_ARGUMENT, told)
     return key
