@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from gateway.access.limits import Grant
 from gateway.domain import Caller, Usage
 
 MAX_ID_LENGTH = 128
@@ -31,6 +32,17 @@ class Exchange:
     queue_ms: float | None = None
     compute_ms: float | None = None
     usage: Usage = field(default_factory=Usage)
+    series: int = 0  # forecast, and delivered
+    cached: bool = False
+    counted: bool = False  # whether it is use of the gateway: it then has a row in the ledger
+    grant: Grant | None = None  # before the limits of its caller
+    job: str = ""  # id of the job that it handed in
+    named: bool = False  # whether the request id is the caller's own, which may come twice
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the caller has got what was asked for; nothing else has tokens."""
+        return self.code == "OK" and 200 <= self.status < 300
 
     @property
     def elapsed_s(self) -> float:
@@ -46,7 +58,8 @@ class Exchange:
 def begin(scope: Scope) -> Exchange:
     """Open the exchange of a request and keep it in its scope."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    exchange = Exchange(request_id=_request_id(headers), headers=headers)
+    sent = _sent_id(headers)
+    exchange = Exchange(request_id=sent or str(uuid.uuid4()), headers=headers, named=sent is not None)
     scope.setdefault("state", {})["exchange"] = exchange
     return exchange
 
@@ -57,9 +70,9 @@ def of(scope: Scope) -> Exchange:
     return exchange
 
 
-def _request_id(headers: Mapping[str, str]) -> str:
-    """The caller's id if it is safe to echo and to log, else a new one."""
+def _sent_id(headers: Mapping[str, str]) -> str | None:
+    """The caller's id if it is safe to echo and to log."""
     sent = headers.get("x-request-id", "").strip()
     if 0 < len(sent) <= MAX_ID_LENGTH and sent.isascii() and sent.isprintable():
         return sent
-    return str(uuid.uuid4())
+    return None

@@ -36,7 +36,7 @@ class Labelled(Generic[M]):
     def __call__(self, *labels: str) -> M:
         child = self._children.get(labels)
         if child is None:
-            child = self._children[labels] = self._metric.labels(*labels)
+            child = self._children[labels] = self._metric.labels(*labels) if labels else self._metric
         return child
 
 
@@ -77,6 +77,15 @@ class Metrics:
         self._loads = counter("model_loads", "Models loaded.", "model")
         self._load_seconds = counter("model_load_seconds", "Time spent loading models.", "model")
         self._restarts = counter("worker_restarts", "Workers that died or were killed, and were started again.", "pool")
+        self._ledger = counter(
+            "ledger_entries",
+            "Rows of the usage ledger: written, spilled to a file while the database is away, or lost.",
+            "outcome",
+        )
+        self._limits_shared = gauge("limits_shared", "1: limits hold over all gateways; 0: this one counts alone.")
+        self._limits_alone = counter(
+            "limits_without_redis", "Requests that met limits while Redis was away: served or refused.", "outcome"
+        )
         self._queued_series = gauge("queue_series", "Series that wait for a worker.", "pool")
         self._queued_tokens = gauge("queue_tokens", "Tokens that wait for a worker.", "pool")
 
@@ -114,6 +123,17 @@ class Metrics:
     def queue_changed(self, pool: str, series: int, tokens: float) -> None:
         self._queued_series(pool).set(series)
         self._queued_tokens(pool).set(tokens)
+
+    # -- the ledger's and the limits' observer ---
+
+    def ledger_entries(self, outcome: str, count: int) -> None:
+        self._ledger(outcome).inc(count)
+
+    def limits_shared(self, shared: bool) -> None:
+        self._limits_shared().set(int(shared))
+
+    def limits_alone(self, outcome: str) -> None:
+        self._limits_alone(outcome).inc()
 
     # -- the page ---
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.domain import Usage
 from gateway.http import exchange as exchanges
 from gateway.http.exchange import UNMATCHED, Exchange
 from gateway.http.metrics import Metrics
@@ -25,10 +29,17 @@ class ExchangeMiddleware:
     answered like one inside.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, render_error: RenderError) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        render_error: RenderError,
+        when_over: Callable[[Exchange], None] | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._render_error = render_error
+        self._when_over = when_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,20 +53,52 @@ class ExchangeMiddleware:
                 headers = MutableHeaders(raw=list(message["headers"]))
                 headers["x-request-id"] = exchange.request_id
                 headers["server-timing"] = exchange.server_timing
+                headers.update(_limit_headers(exchange))
                 message = {**message, "headers": headers.raw}
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                over()  # before the caller has the last byte, and may ask what it came to
             await send(message)
+
+        done = False
+
+        def over() -> None:
+            nonlocal done
+            if not done:
+                done = True
+                self._over(exchange)
 
         try:
             await self._app(scope, receive, named)
         except Exception:
             log.exception("request_failed", request_id=exchange.request_id, endpoint=exchange.endpoint)
             if exchange.status:
+                exchange.code = "INTERNAL"
                 raise  # too late for another answer: the server closes the connection
             response = failure(Request(scope), internal(exchange.request_id), self._render_error)
             await response(scope, receive, named)
         finally:
-            self._metrics.request_done(exchange)
+            over()
             _write_down(scope, exchange)
+
+    def _over(self, exchange: Exchange) -> None:
+        """Count an exchange, once. What was not delivered has no tokens."""
+        if not exchange.delivered:
+            exchange.usage, exchange.series = Usage(), 0
+        self._metrics.request_done(exchange)
+        if self._when_over is not None:
+            self._when_over(exchange)
+
+
+def _limit_headers(exchange: Exchange) -> dict[str, str]:
+    """The limit of the caller that is nearest: what it is, what is left, and the seconds until some comes back."""
+    standing = exchange.grant.tightest if exchange.grant is not None else None
+    if standing is None:
+        return {}
+    return {
+        "ratelimit-limit": str(standing.rule.limit),
+        "ratelimit-remaining": str(standing.remaining),
+        "ratelimit-reset": str(math.ceil(standing.reset_s)),
+    }
 
 
 def _write_down(scope: Scope, exchange: Exchange) -> None:

@@ -50,6 +50,7 @@ class Endpoint:
     respond: Callable[[Request], Awaitable[Response]]
     render_error: RenderError
     role: Role = "caller"
+    counted: bool = True  # of callers' endpoints: whether it counts as use, before limits and in the ledger
     parameters: tuple[Parameter, ...] = ()
     documentation: Documentation | None = None
 
@@ -104,7 +105,10 @@ class Resource:
     async def _answer(self, endpoint: Endpoint, request: Request, exchange: Exchange) -> Response | None:
         """The answer of `endpoint`, or of its failure; None where the client has left."""
         try:
-            exchange.caller = self._access.admit(request.scope, endpoint.role)
+            exchange.counted = endpoint.counted and endpoint.role == "caller"
+            exchange.caller = await self._access.admit(
+                request.scope, endpoint.role, self._path, counted=exchange.counted
+            )
             return await endpoint.respond(request)
         except ClientLeftError:
             exchange.code = CLIENT_LEFT
