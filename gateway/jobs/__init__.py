@@ -1,5 +1,6 @@
 """Work that outlives the call that brought it, on a queue that outlives its workers."""
 
 from gateway.jobs.jobs import JobPage, Jobs, Slice
+from gateway.jobs.pool import JobPool
 
-__all__ = ["JobPage", "Jobs", "Slice"]
+__all__ = ["JobPage", "JobPool", "Jobs", "Slice"]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
 
+import msgspec
+from redis.exceptions import RedisError
+
+from catalog import Catalog, ModelCard
 from gateway.domain import (
     Answer,
     Backtest,
     BacktestRequest,
+    BatchRequest,
     Caller,
+    EnsembleRequest,
     ForecastRequest,
     Job,
     JobOrder,
@@ -18,6 +30,23 @@ from gateway.domain import (
     SeriesInput,
     Work,
 )
+from gateway.errors import Code, Fault, GatewayError
+from gateway.jobs import answers, codec
+from gateway.jobs.blobs import Blobs
+from gateway.jobs.chunks import Bounds, Chunk, Cutter, Member, Plan, bounds_of, forecast_of, members
+from gateway.jobs.coordinator import Workers, read_plan
+from gateway.jobs.worker import Heartbeat
+from gateway.pacing import paced
+from gateway.planning import plan as planned
+from gateway.service import ForecastService, backtests
+from gateway.settings import JobSettings
+from gateway.store import JobRecord, JobStore, News, keys
+from gateway.store.news import news_or
+
+LOOK_S = 1.0  # between looks at a job where no news comes
+SHORTEST_LOOK_S = 0.1  # between two events of a job
+MAX_PAGE = 200
+WEBHOOK_TRY_S = 60.0  # within which whoever tries a callback says what became of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +68,45 @@ class Slice:
     answer: Answer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """What the door opens to, once Redis answers."""
+
+    store: JobStore
+    news: News
+    blobs: Blobs
+    workers: Workers
+
+
 class Jobs:
     """Jobs of every type. A job belongs to the caller that made it; others get NOT_FOUND, admins see all.
 
     Every method raises GatewayError UNAVAILABLE where there is no Redis, saying what to install or to start.
     """
 
+    def __init__(self, service: ForecastService, catalog: Catalog, settings: JobSettings) -> None:
+        self._service = service
+        self._catalog = catalog
+        self._settings = settings
+        self._parts: Open | None = None
+        self._closed = GatewayError(Code.UNAVAILABLE, "Jobs are being started: try again.", retry_after_s=1.0)
+
+    def open(self, parts: Open) -> None:
+        """Redis answers."""
+        self._parts = parts
+
+    def close(self, reason: GatewayError) -> None:
+        """Answer every call with `reason`, until `open`."""
+        self._parts, self._closed = None, reason
+
+    # -- handing in ---
+
     async def submit(self, order: JobOrder, work: Work, caller: Caller) -> Job:
         """Hand in a job. With an idempotency key the same order returns the same job, another one raises CONFLICT.
 
         Work that cannot be right is refused here (unknown model, faults against the card), before it is queued.
         """
-        raise NotImplementedError
+        return await self._submit(order, work, caller, hidden=False)
 
     async def submit_stream(
         self, order: JobOrder, head: ForecastRequest, series: AsyncIterator[SeriesInput], caller: Caller
@@ -59,11 +115,62 @@ class Jobs:
 
         A stream that raises, or ends early by cancellation, leaves no job behind.
         """
-        raise NotImplementedError
+        parts = self._open()
+        with _redis_away():
+            upload = await self._upload(parts, order, head, caller)
+            try:
+                async for one in series:
+                    await upload.add(one)
+                return await upload.finish(hidden=False)
+            except BaseException:
+                await parts.blobs.forget(upload.id)
+                raise
+
+    async def _submit(self, order: JobOrder, work: Work, caller: Caller, *, hidden: bool) -> Job:
+        parts = self._open()
+        with _redis_away():
+            upload = await self._upload(parts, order, work, caller)
+            try:
+                for member in members(work):
+                    await upload.add(member)
+                return await upload.finish(hidden=hidden)
+            except BaseException:
+                await parts.blobs.forget(upload.id)
+                raise
+
+    async def _upload(self, parts: Open, order: JobOrder, work: Work, caller: Caller) -> _Upload:
+        card = None
+        if isinstance(work, EnsembleRequest):
+            for name in work.models or ():
+                if self._catalog.get(name) is not None:
+                    self._service.card(name, caller)
+        elif not isinstance(work, BatchRequest):
+            request = forecast_of(work)
+            card = self._service.card(request.model, caller)
+            if request.parameters.dry_run:
+                raise GatewayError.invalid(Fault(("parameters", "dry_run"), "a job has no dry run"))
+        speeds = {}
+        for model in self._models_of(work):
+            speeds[model] = await parts.store.speed(model)
+        return _Upload(parts, order, work, caller, card, self._catalog, self._settings, speeds)
+
+    def _models_of(self, work: Work) -> set[str]:
+        """Catalog ids of the models that work names."""
+        if isinstance(work, EnsembleRequest):
+            return set()
+        if isinstance(work, BatchRequest):
+            names = {r.model for r in work.requests if isinstance(r, ForecastRequest)}
+        else:
+            names = {forecast_of(work).model}
+        cards = (self._catalog.get(name) for name in names)
+        return {card.id for card in cards if card is not None}
+
+    # -- looking ---
 
     async def job(self, id: str, caller: Caller) -> Job:
         """One job as it stands."""
-        raise NotImplementedError
+        with _redis_away():
+            return (await self._record(id, caller)).job
 
     async def jobs(
         self,
@@ -75,32 +182,338 @@ class Jobs:
         cursor: str | None = None,
     ) -> JobPage:
         """The caller's jobs (an admin's: all), the newest first."""
-        raise NotImplementedError
+        parts = self._open()
+        start = _position(cursor)
+        limit = max(1, min(limit, MAX_PAGE))
+        found: list[Job] = []
+        with _redis_away():
+            while True:
+                ids, records = await parts.store.page(None if caller.admin else caller.id, start, MAX_PAGE)
+                by_id = {record.job.id: record.job for record in records}
+                for position, id in enumerate(ids):
+                    job = by_id.get(id)
+                    if job is None or status not in (None, job.status) or type not in (None, job.type):
+                        continue
+                    if len(found) == limit:
+                        return JobPage(jobs=tuple(found), next=str(start + position))
+                    found.append(job)
+                if len(ids) < MAX_PAGE:
+                    return JobPage(jobs=tuple(found), next=None)
+                start += len(ids)
+
+    async def workers(self) -> tuple[Heartbeat, ...]:
+        """The workers that live, embedded ones included."""
+        with _redis_away():
+            return await self._open().workers.now()
+
+    async def events(self, id: str, caller: Caller) -> AsyncIterator[Job]:
+        """The job as it stands, then at each change (at most some a second), the last time when it is over."""
+        parts = self._open()
+        seen: Job | None = None
+        with parts.news.about(keys.JOB_CHANGED(id)) as changed:
+            while True:
+                changed.clear()
+                with _redis_away():
+                    job = (await self._record(id, caller)).job
+                if job != seen:
+                    yield job
+                if job.over:
+                    return
+                seen = job
+                await asyncio.sleep(SHORTEST_LOOK_S)
+                await news_or(changed, LOOK_S)
+
+    # -- ending ---
 
     async def cancel(self, id: str, caller: Caller) -> Job:
         """Stop a job within 2 s; what is done stays readable. A job that is over stays as it is."""
-        raise NotImplementedError
+        parts = self._open()
+        with _redis_away():
+            await self._record(id, caller)
+            await parts.store.finish(id, "cancelled")
+            return (await self._record(id, caller)).job
 
     async def delete(self, id: str, caller: Caller) -> None:
         """Cancel a job if it still runs, and forget it with its results."""
-        raise NotImplementedError
+        parts = self._open()
+        with _redis_away():
+            record = await self._record(id, caller)
+            await parts.store.finish(id, "cancelled")
+            await parts.store.forget(record)
+            await parts.blobs.forget(id)
 
-    def events(self, id: str, caller: Caller) -> AsyncIterator[Job]:
-        """The job as it stands, then at each change (at most some a second), the last time when it is over."""
-        raise NotImplementedError
+    # -- results ---
 
     async def answer(self, id: str, caller: Caller) -> Answer:
         """The whole result, totals included. CONFLICT while the job is not over, its own error where it failed."""
-        raise NotImplementedError
+        with _redis_away():
+            job = (await self._record(id, caller)).job
+            if not job.over:
+                raise GatewayError(
+                    Code.CONFLICT, f"The job is {job.status}: {job.done} of {job.total} are done.", retry_after_s=1.0
+                )
+            if job.status == "failed":
+                raise GatewayError(job.code or Code.INTERNAL, job.error or "The job failed.")
+            if not job.done:
+                raise answers.cancelled(job.status)
+            parts = [s.answer async for s in self._slices(id, caller, 0, None, shift=False)]
+            took_s = (job.finished or job.created) - (job.started or job.created)
+            return answers.dated(answers.merged(parts), id, job.created, took_s)
 
-    def slices(self, id: str, caller: Caller, *, first: int = 0, count: int | None = None) -> AsyncIterator[Slice]:
+    async def slices(
+        self, id: str, caller: Caller, *, first: int = 0, count: int | None = None
+    ) -> AsyncIterator[Slice]:
         """Members `first` to `first + count` of a result, chunk by chunk and in order, so far as they are there.
 
         Of a job that still runs only what is done from `first` on without a gap; members of failed chunks are there
         as errors. The memory of one chunk is all that it takes.
         """
-        raise NotImplementedError
+        found = self._slices(id, caller, first, count, shift=True)
+        while True:
+            with _redis_away():
+                try:
+                    one = await anext(found)
+                except StopAsyncIteration:
+                    return
+            yield one
+
+    async def _slices(
+        self, id: str, caller: Caller, first: int, count: int | None, *, shift: bool
+    ) -> AsyncIterator[Slice]:
+        parts = self._open()
+        job = (await self._record(id, caller)).job
+        end = job.total if count is None else min(job.total, first + count)
+        if first >= end:
+            return
+        chunks = read_plan(await parts.blobs.read(id, "plan")).chunks
+        begin = Plan(codec.VERSION, chunks).at(first)
+        for index in range(begin, len(chunks)):
+            chunk = chunks[index]
+            if chunk.first >= end:
+                return
+            answer = await self._chunk(parts, id, index, job)
+            if answer is None:
+                return
+            low, high = max(0, first - chunk.first), min(chunk.count, end - chunk.first)
+            if shift:
+                answer = answers.shifted(answer, chunk.first)
+            if (low, high) != (0, chunk.count):
+                answer = answers.trimmed(answer, low, high)
+            yield Slice(first=chunk.first + low, answer=answer)
+
+    async def _chunk(self, parts: Open, id: str, index: int, job: Job) -> Answer | None:
+        """The answer to one chunk; None if it is not there yet."""
+        ticket = await parts.store.settled(id, index)
+        if ticket is not None:
+            content = await parts.blobs.read(id, f"result-{index}-{ticket}")
+            return await paced(codec.decode(content, cast(type[Answer], object)))
+        if not job.over:
+            return None
+        work = await paced(codec.decode(await parts.blobs.read(id, f"work-{index}"), cast(type[Work], object)))
+        card = None
+        if not isinstance(work, (BatchRequest, EnsembleRequest)):
+            card = self._catalog.get(forecast_of(work).model)
+        error = GatewayError(job.code, job.error or "") if job.status == "failed" and job.code else None
+        return answers.failed(work, error or answers.cancelled(job.status), card, int(job.created))
+
+    # -- ensembles ---
 
     async def backtest(self, request: BacktestRequest, *, caller: Caller, deadline: float) -> Backtest:
-        """Run one candidate of an ensemble as a job of its own and wait for it; cancelling the call cancels it."""
-        raise NotImplementedError
+        """Run one candidate of an ensemble as a job of its own and wait for it; cancelling the call cancels it.
+
+        Only where workers other than this process offer the model; else the engine here runs it, which is the same
+        work without the way through the queue.
+        """
+        if not await self._elsewhere(request.forecast.model, caller):
+            return await backtests.backtest(self._service, request, caller=caller, deadline=deadline)
+        left = deadline - asyncio.get_running_loop().time()
+        order = JobOrder(type="backtest", priority=10, deadline_s=max(0.0, left))
+        job = await self._submit(order, request, caller, hidden=True)
+        try:
+            async for state in self.events(job.id, caller):
+                job = state
+            if job.status == "expired":
+                raise GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the backtest was done.")
+            answer = await self.answer(job.id, caller)
+            assert isinstance(answer, Backtest)
+            return answer
+        finally:
+            with contextlib.suppress(GatewayError):
+                await asyncio.shield(self.delete(job.id, caller))
+
+    async def _elsewhere(self, name: str, caller: Caller) -> bool:
+        if self._parts is None:
+            return False
+        model = self._service.card(name, caller).id
+        try:
+            return any(not w.embedded and model in w.models for w in await self._parts.workers.now())
+        except (RedisError, OSError):
+            return False
+
+    # -- callbacks ---
+
+    async def claim_callback(self) -> Job | None:
+        """A job that is over and whose callback is due; it is nobody else's for a minute. None: there is none.
+
+        Whoever claims it says what became of it by `postpone_callback` or `drop_callback`.
+        """
+        parts = self._open()
+        now = time.time()
+        with _redis_away():
+            id = await parts.store.claim_webhook(now, now + WEBHOOK_TRY_S)
+            if id is None:
+                return None
+            record = await parts.store.record(id)
+            if record is None:
+                await parts.store.drop_webhook(id)
+            return record.job if record else None
+
+    async def postpone_callback(self, id: str, delay_s: float) -> None:
+        """Have a callback tried again after `delay_s`."""
+        with _redis_away():
+            await self._open().store.postpone_webhook(id, time.time() + delay_s)
+
+    async def drop_callback(self, id: str) -> None:
+        """A callback was delivered, or is given up."""
+        with _redis_away():
+            await self._open().store.drop_webhook(id)
+
+    # -- who may ---
+
+    def _open(self) -> Open:
+        if self._parts is None:
+            raise GatewayError(self._closed.code, self._closed.sentence, retry_after_s=self._closed.retry_after_s)
+        return self._parts
+
+    async def _record(self, id: str, caller: Caller) -> JobRecord:
+        record = await self._open().store.record(id)
+        if record is None or not (caller.admin or record.job.owner == caller.id):
+            raise GatewayError(Code.NOT_FOUND, f"There is no job {id[:64]!r}.")
+        return record
+
+
+class _Upload:
+    """A job that is being handed in: its chunks are written as they fill, and the job is made when all are there."""
+
+    def __init__(
+        self,
+        parts: Open,
+        order: JobOrder,
+        work: Work,
+        caller: Caller,
+        card: ModelCard | None,
+        catalog: Catalog,
+        settings: JobSettings,
+        speeds: dict[str, float | None],
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self._parts = parts
+        self._order = order
+        self._work = work
+        self._caller = caller
+        self._card = card
+        self._catalog = catalog
+        self._settings = settings
+        self._speeds = speeds
+        self._chunks: list[Chunk] = []
+        self._count = 0
+        self._digest = hashlib.sha256(repr((order.type, order.priority, order.deadline_s, order.callback_url)).encode())
+        self._cutter = Cutter(work, self._bounds, self._name)
+
+    async def add(self, member: Member) -> None:
+        """Take a member, and write the chunk that it completes."""
+        if isinstance(member, SeriesInput) and self._card is not None:
+            await self._check(member)
+        self._count += 1
+        await self._write(self._cutter.add(member))
+
+    async def finish(self, *, hidden: bool) -> Job:
+        """Make the job, or find the one that the same order made before."""
+        await self._write(self._cutter.rest())
+        if not self._count:
+            raise GatewayError.invalid(Fault(("inputs",), "a job needs at least one"))
+        content = msgspec.msgpack.encode(Plan(codec.VERSION, tuple(self._chunks)))
+        await self._parts.blobs.write(self.id, "plan", content)
+        order, now = self._order, time.time()
+        job = Job(
+            id=self.id,
+            type=order.type,
+            status="queued",
+            owner=self._caller.id,
+            done=0,
+            total=self._count,
+            failed=0,
+            created=now,
+            priority=max(-10, min(10, order.priority)),
+            deadline=None if order.deadline_s is None else now + order.deadline_s,
+            model=self._card.id if self._card else "ensemble" if isinstance(self._work, EnsembleRequest) else "",
+            callback_url=order.callback_url,
+            request_id=order.request_id,
+        )
+        key = ""
+        if order.idempotency_key is not None:
+            digest = hashlib.sha256(order.idempotency_key.encode()).hexdigest()
+            key = keys.IDEMPOTENCY(self._caller.id, digest)
+        record = JobRecord(job=job, caller=self._caller, chunks=len(self._chunks), hidden=hidden, idempotency=key)
+        body = self._digest.hexdigest()
+        claim = await self._parts.store.create(record, body=body)
+        if claim is None:
+            return job
+        await self._parts.blobs.forget(self.id)
+        if claim.body != body:
+            raise GatewayError(
+                Code.CONFLICT, "This idempotency key was used with another body: choose another key, or send the same."
+            )
+        made = await self._parts.store.record(claim.id)
+        if made is None:
+            raise GatewayError(Code.CONFLICT, "The job that this idempotency key made is gone: choose another key.")
+        return made.job
+
+    async def _check(self, series: SeriesInput) -> None:
+        """Refuse a series that the model's card does not promise, at its place in the job."""
+        assert self._card is not None
+        if not isinstance(self._work, ForecastRequest):
+            return  # what holds for a forecast's series need not hold for a backtest's
+        request = replace(self._work, series=(series,))
+        try:
+            await paced(planned(request, self._card))
+        except GatewayError as error:
+            faults = tuple(
+                Fault(("inputs", self._count, *f.loc[2:]), f.msg, f.type) if f.loc[:1] == ("inputs",) else f
+                for f in error.faults
+            )
+            raise (GatewayError.invalid(*faults) if faults else error) from None
+
+    async def _write(self, full: tuple[Chunk, Work] | None) -> None:
+        if full is None:
+            return
+        chunk, work = full
+        content = await paced(codec.encode(work))
+        self._digest.update(content)
+        await self._parts.blobs.write(self.id, f"work-{len(self._chunks)}", content)
+        self._chunks.append(chunk)
+
+    def _bounds(self, model: str) -> Bounds:
+        return bounds_of(self._speeds.get(model), self._settings.chunk_series)
+
+    def _name(self, model: str) -> str | None:
+        card = self._catalog.get(model)
+        return None if card is None else card.id
+
+
+@contextlib.contextmanager
+def _redis_away() -> Iterator[None]:
+    """Say it in our own words when Redis does not answer."""
+    try:
+        yield
+    except RedisError:
+        sentence = "Redis, which jobs need, does not answer: try again."
+        raise GatewayError(Code.UNAVAILABLE, sentence, retry_after_s=1.0) from None
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 12:
+        raise GatewayError.invalid(Fault(("cursor",), "is not one that a page of this list gave"))
+    return int(cursor)

@@ -1,0 +1,149 @@
+"""What makes jobs go in one process: Redis, the queue's coordinators and a worker, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from catalog import Catalog
+from gateway.errors import Code, GatewayError
+from gateway.jobs.blobs import Blobs, FileBlobs, RedisBlobs
+from gateway.jobs.coordinator import Parts, RunEnsemble, Supervisor, Workers
+from gateway.jobs.jobs import Jobs, Open
+from gateway.jobs.queue import Queue
+from gateway.jobs.running import Runner
+from gateway.jobs.worker import Worker
+from gateway.redis_server import RedisServer
+from gateway.service import ForecastService
+from gateway.settings import Settings
+from gateway.store import JobStore, News, connect, masked
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0  # before Redis is tried again
+ANSWER_S = 15.0  # of a server, until the next try
+
+
+class JobPool:
+    """Jobs of one process, from `start` to `stop`. Redis may come late, go and come back."""
+
+    def __init__(
+        self,
+        service: ForecastService,
+        catalog: Catalog,
+        settings: Settings,
+        *,
+        models: tuple[str, ...] = ("*",),
+        ensemble: RunEnsemble | None = None,
+        embedded: bool,
+    ) -> None:
+        """`models` are globs of what the worker takes; `ensemble` runs ensembles, where this process can."""
+        self.jobs = Jobs(service, catalog, settings.jobs)
+        self._settings = settings
+        self._data_dir = Path(settings.server.data_dir).expanduser()
+        self._runner = Runner(service, catalog, settings.jobs)
+        self._models = models
+        self._ensemble = ensemble
+        self._embedded = embedded
+        self._server: RedisServer | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._worker: Worker | None = None
+
+    def start(self) -> None:
+        """Begin; returns at once, and jobs answer when Redis does."""
+        self._starting = asyncio.create_task(self._start())
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more chunks, let those that run finish within `grace_s`, and leave everything to others."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.stop(grace_s)
+        self.jobs.close(GatewayError(Code.UNAVAILABLE, "The gateway is shutting down."))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.stop()
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self._connect()
+                return
+            except GatewayError as error:
+                self.jobs.close(error)
+                log.warning("no jobs: %s", error.sentence)
+                if error.code is not Code.UNAVAILABLE or error.retry_after_s is None:
+                    return
+            except (RedisError, OSError) as exc:
+                reason = masked(f"Redis, which jobs need, does not answer: {type(exc).__name__}.")
+                self.jobs.close(GatewayError(Code.UNAVAILABLE, reason, retry_after_s=AGAIN_S))
+                log.warning("%s", reason)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _connect(self) -> None:
+        redis = connect(await self._url())
+        retention_s = self._settings.jobs.job_retention_s
+        store = JobStore(redis, retention_s=retention_s)
+        async with asyncio.timeout(ANSWER_S):
+            await store.ping()
+        news, blobs, workers = News(redis), self._blobs(store), Workers(store)
+        parts = Parts(
+            store=store,
+            news=news,
+            blobs=blobs,
+            queue=Queue(redis, retention_s=retention_s),
+            runner=self._runner,
+            settings=self._settings.jobs,
+            ensemble=self._ensemble,
+        )
+        self._spawn(news.listen())
+        self._spawn(Supervisor(parts, workers).run())
+        if slots := self._settings.jobs.job_slots:
+            self._worker = Worker(
+                store,
+                news,
+                blobs,
+                self._runner,
+                self._settings.jobs,
+                slots=slots,
+                models=self._models,
+                embedded=self._embedded,
+            )
+            self._spawn(self._worker.serve())
+        self.jobs.open(Open(store=store, news=news, blobs=blobs, workers=workers))
+        log.info("jobs are taken")
+
+    async def _url(self) -> str:
+        """The operator's Redis, or one of our own."""
+        if self._settings.redis.redis_url:
+            return self._settings.redis.redis_url
+        if self._server is None:
+            server = RedisServer(self._data_dir)
+            await server.start()
+            self._server = server
+        return self._server.url
+
+    def _blobs(self, store: JobStore) -> Blobs:
+        asked = self._settings.jobs.job_blobs
+        if asked == "redis" or (asked == "auto" and self._settings.redis.redis_url):
+            return RedisBlobs(store.redis, retention_s=self._settings.jobs.job_retention_s)
+        return FileBlobs(self._data_dir)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_told)
+        self._tasks.append(task)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.error("a part of the jobs has ended", exc_info=fault)
