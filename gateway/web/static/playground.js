@@ -21,7 +21,7 @@ const FIELDS = { prediction_length: "horizon", frequency: "frequency", quantile_
 const PATIENCE_MS = 60000; // for models that load
 const $ = (id) => document.getElementById(id);
 
-const state = { table: null, inputs: null, task: "forecast", covariates: [], columns: {}, results: [], calls: [], language: "curl", reading: null, running: null };
+const state = { table: null, inputs: null, task: "forecast", covariates: [], columns: {}, results: [], calls: [], language: "curl", reading: null, unread: null, running: null };
 
 // -- faults --
 
@@ -32,8 +32,11 @@ function clearFaults() {
 }
 
 function faultAt(field, sentence) {
+  if (field === "target" && $("columns").hidden) return faultAt("data", sentence);
   const place = $(`${field}-fault`);
   if (!place) return false;
+  const folded = place.closest("details");
+  if (folded) folded.open = true;
   place.textContent = place.textContent ? `${place.textContent} ${sentence}` : sentence;
   $(field)?.setAttribute("aria-invalid", "true");
   return true;
@@ -73,7 +76,7 @@ function query() {
 
 async function read() {
   state.reading?.abort();
-  state.table = state.inputs = null;
+  state.table = state.inputs = state.unread = null;
   const text = $("data").value.trim();
   clearFaults();
   $("data-found").textContent = "";
@@ -98,6 +101,7 @@ async function read() {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Problem)) throw error;
+    state.unread = error;
     tell(error);
   } finally {
     if (state.reading === attempt) state.reading = null;
@@ -222,7 +226,7 @@ function filled() {
   };
   let sound = true;
   const fault = (field, sentence) => { faultAt(field, sentence); sound = false; };
-  if (!form.inputs) fault("data", "Choose a sample, paste a table or drop a file first.");
+  if (!form.inputs && state.unread) { tell(state.unread); sound = false; } else if (!form.inputs) fault("data", "Choose a sample, paste a table or drop a file first.");
   if (state.task !== "anomalies" && !(Number.isInteger(form.horizon) && form.horizon >= 1)) fault("horizon", "A whole number of steps, at least 1.");
   if (state.task !== "anomalies" && quantiles.some((q) => !(q > 0 && q < 1))) fault("quantiles", "Levels between 0 and 1, such as 0.1, 0.5, 0.9.");
   if (state.task !== "ensemble" && !form.models.length) fault("model", "Choose at least one model.");
