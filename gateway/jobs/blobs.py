@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.errors import Code, GatewayError
 from gateway.store import Redis, keys
@@ -103,18 +103,18 @@ class RedisBlobs:
 
     async def write(self, job: str, name: str, content: bytes) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.BLOB(job), name, content)
+            pipe.hset(keys.BLOB(job), mapping={name: content})
             pipe.pexpire(keys.BLOB(job), self._retention_ms)
             await pipe.execute()
 
     async def read(self, job: str, name: str) -> bytes:
-        content: bytes | None = await self._redis.hget(keys.BLOB(job), name)
+        content = await cast(Awaitable[bytes | None], self._redis.hget(keys.BLOB(job), name))
         if content is None:
             raise _missing(job)
         return content
 
     async def remove(self, job: str, name: str) -> None:
-        await self._redis.hdel(keys.BLOB(job), name)
+        await cast(Awaitable[int], self._redis.hdel(keys.BLOB(job), name))
 
     async def forget(self, job: str) -> None:
         await self._redis.delete(keys.BLOB(job))

@@ -11,7 +11,7 @@ import dataclasses
 import struct
 from collections.abc import Callable, Generator, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -95,9 +95,9 @@ def _plain(value: object) -> object:
         }
         return [kind.__name__, fields]
     if kind is tuple:
-        return [_TUPLE, *map(_plain, value)]  # type: ignore[arg-type]
+        return [_TUPLE, *map(_plain, cast(tuple[object, ...], value))]
     if kind is list:
-        return [_LIST, *map(_plain, value)]  # type: ignore[arg-type]
+        return [_LIST, *map(_plain, cast(list[object], value))]
     if isinstance(value, Mapping):
         return [_MAPPING, {k: _plain(v) for k, v in value.items()}]
     if isinstance(value, Enum):

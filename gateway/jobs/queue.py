@@ -107,7 +107,7 @@ class Slots:
         self.taken = 0
 
 
-class _Taker(ArqWorker):
+class _Taker(ArqWorker):  # type: ignore[misc]  # arq is without type hints here
     """arq's worker for one queue, driven from outside, that shares its slots with those for the other queues."""
 
     def __init__(self, slots: Slots, **options: Any) -> None:
@@ -162,7 +162,7 @@ class Taking:
             await taker.start_jobs([id])
             for name in taker.tasks.keys() - before:
                 begun = True
-                taker.tasks[name].add_done_callback(lambda task, t=taker, n=name: self._ended(t, n, task))  # type: ignore[misc]
+                taker.tasks[name].add_done_callback(lambda task, t=taker, n=name: self._ended(t, n, task))
         return begun
 
     def _taker(self, model: str) -> _Taker:

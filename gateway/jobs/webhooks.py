@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -27,15 +28,14 @@ import structlog
 from gateway import __version__
 from gateway.access.pepper import derive
 from gateway.dialects.canonical.jobs import body_of
-from gateway.domain import Job
+from gateway.domain import Caller, Job
 from gateway.errors import Code, GatewayError
-from gateway.store import JobStore
+from gateway.jobs.jobs import Jobs
 
 TRIES_S = (0.0, 5.0, 35.0, 155.0, 755.0)  # seconds after the end of the job at which it is tried
 TIMEOUT_S = 10.0  # of one try
 RESOLVE_S = 5.0
 LOOK_S = 1.0  # between two looks for what is due
-CLAIM_S = 30.0  # a try that has not ended by then is another's to make
 AT_ONCE = 16
 SECRET_PREFIX = "whsec_"
 
@@ -128,58 +128,63 @@ class Webhooks:
 
     def __init__(
         self,
-        store: JobStore,
+        jobs: Jobs,
         pepper: bytes,
         *,
         allow_private: bool,
         tries_s: Sequence[float] = TRIES_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
+        self._jobs = jobs
         self._pepper = pepper
         self._allow_private = allow_private
         self._tries_s = tries_s
         self._clock = clock
 
+    async def check(self, url: str) -> None:
+        """Raise GatewayError INVALID_ARGUMENT for a callback that will not be called."""
+        await target(url, allow_private=self._allow_private)
+
+    def secret(self, caller: Caller) -> str:
+        """What a caller checks signatures with."""
+        return secret(self._pepper, caller.id)
+
     async def run(self) -> None:
-        """Look for what is due until cancelled."""
+        """Deliver what is due until cancelled."""
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                try:
-                    id = await self._store.claim_webhook(self._clock(), self._clock() + CLAIM_S)
-                except Exception as exc:
-                    # Redis away is no reason to stop looking.
-                    log.warning("webhooks_not_seen", reason=type(exc).__name__)
-                    id = None
-                if id is None or len(running) >= AT_ONCE:
+                job = await self._due() if len(running) < AT_ONCE else None
+                if job is None:
                     await asyncio.sleep(LOOK_S)
-                if id is not None:
-                    task = asyncio.create_task(self._settle(id))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
+                    continue
+                task = asyncio.create_task(self._settle(job))
+                running.add(task)
+                task.add_done_callback(running.discard)
         finally:
             for task in running:
                 task.cancel()
 
-    async def _settle(self, id: str) -> None:
-        """Make one try, and settle what comes of it."""
+    async def _due(self) -> Job | None:
         try:
-            record = await self._store.record(id)
-            if record is None or record.job.callback_url is None or await self._delivered(record.job):
-                await self._store.drop_webhook(id)
+            return await self._jobs.claim_callback()
+        except GatewayError:
+            return None  # Redis is away, which others tell
+
+    async def _settle(self, job: Job) -> None:
+        """Make one try, and say what came of it; where that cannot be said, it is tried again."""
+        with contextlib.suppress(GatewayError):
+            if await self._delivered(job):
+                await self._jobs.drop_callback(job.id)
                 return
-            now = self._clock()
-            age = now - (record.job.finished or record.job.created)
+            age = self._clock() - (job.finished or job.created)
             later = [t for t in self._tries_s if t > age]
             if later:
-                wait = (later[0] - age) * random.uniform(1.0, 1.2)  # so that many do not come at once
-                await self._store.postpone_webhook(id, now + wait)
+                delay_s = (later[0] - age) * random.uniform(1.0, 1.2)  # so that many do not come at once
+                await self._jobs.postpone_callback(job.id, delay_s)
             else:
-                log.warning("webhook_given_up", job=id)
-                await self._store.drop_webhook(id)
-        except Exception as exc:
-            log.warning("webhook_not_settled", job=id, reason=type(exc).__name__)  # tried again when the claim ends
+                log.warning("webhook_given_up", job=job.id)
+                await self._jobs.drop_callback(job.id)
 
     async def _delivered(self, job: Job) -> bool:
         """Whether the callback was taken, or never will be."""

@@ -27,6 +27,7 @@ from gateway.jobs.queue import Slots, Taking, Ticket
 from gateway.jobs.running import Runner
 from gateway.settings import JobSettings
 from gateway.store import JobRecord, JobStore, News, keys
+from gateway.store.jobs import Settlement
 from gateway.store.news import news_or
 
 log = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ class Worker:
             with contextlib.suppress(RedisError, OSError):
                 await self._store.note_speed(made.model, made.tokens / seconds)
 
-    async def settle(self, ticket: Ticket, content: bytes, what: answers.Settlement) -> None:
+    async def settle(self, ticket: Ticket, content: bytes, what: Settlement) -> None:
         """Keep a result and have it counted, or drop it if another one counts."""
         name = f"result-{ticket.chunk}-{ticket.number}"
         await self._patient(lambda: self._blobs.write(ticket.job, name, content))

@@ -7,6 +7,7 @@ master through sentinels (rediss+sentinel:// speaks TLS to it). A URL may hold a
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis as AsyncRedis
@@ -17,7 +18,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, T
 
 from gateway.errors import Code, GatewayError
 
-Redis = AsyncRedis  # type: ignore[type-arg]  # its stub is generic, the class is not
+Redis = AsyncRedis
 
 TIMEOUT_S = 10.0  # of one call
 CONNECT_S = 5.0
@@ -32,7 +33,7 @@ def connect(url: str) -> Redis:
     if scheme not in SCHEMES:
         known = ", ".join(f"{s}://" for s in SCHEMES)
         raise GatewayError(Code.INVALID_ARGUMENT, f"redis_url must begin with one of {known}.")
-    options = {
+    options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": CONNECT_S,
         "health_check_interval": 30,
@@ -48,7 +49,7 @@ def connect(url: str) -> Redis:
         raise GatewayError(Code.INVALID_ARGUMENT, f"redis_url cannot be read: {masked(str(exc))}.") from None
 
 
-def _through_sentinels(url: str, options: dict[str, object]) -> Redis:
+def _through_sentinels(url: str, options: dict[str, Any]) -> Redis:
     parts = urlsplit(url)
     access, _, hosts = parts.netloc.rpartition("@")
     user, _, password = access.partition(":")
@@ -63,9 +64,11 @@ def _through_sentinels(url: str, options: dict[str, object]) -> Redis:
     }
     query = parse_qs(parts.query)
     found = [h.rpartition(":") if ":" in h else (h, ":", str(SENTINEL_PORT)) for h in hosts.split(",")]
-    watch = {"password": query["sentinel_password"][0]} if "sentinel_password" in query else {}
-    watch |= {"socket_timeout": CONNECT_S}  # type: ignore[dict-item]
-    sentinel = Sentinel([(h, int(p)) for h, _, p in found], sentinel_kwargs=watch, **options)
+    watch: dict[str, Any] = {"password": query["sentinel_password"][0]} if "sentinel_password" in query else {}
+    watch["socket_timeout"] = CONNECT_S
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [(h, int(p)) for h, _, p in found], sentinel_kwargs=watch, **options
+    )
     client: Redis = sentinel.master_for(master)
     return client
 

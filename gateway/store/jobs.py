@@ -6,9 +6,8 @@ running (`r`). Every time it is queued it gets a new ticket; a result counts for
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -112,7 +111,7 @@ class JobStore:
 
     async def record(self, id: str) -> JobRecord | None:
         """One job; None where there is none."""
-        fields = await self.redis.hgetall(keys.JOB(id))
+        fields = await cast(Awaitable[dict[bytes, bytes]], self.redis.hgetall(keys.JOB(id)))
         return _record(fields) if fields else None
 
     async def page(self, owner: str | None, start: int, count: int) -> tuple[list[str], list[JobRecord]]:
@@ -136,7 +135,7 @@ class JobStore:
 
     async def settled(self, id: str, chunk: int) -> int | None:
         """The ticket whose result counts for a chunk; None while there is none."""
-        found = await self.redis.hget(keys.SETTLED(id), str(chunk))
+        found = await cast(Awaitable[bytes | None], self.redis.hget(keys.SETTLED(id), str(chunk)))
         return None if found is None else int(found)
 
     async def finish(self, id: str, status: JobStatus, *, code: str = "", error: str = "") -> bool:
@@ -286,7 +285,7 @@ class JobStore:
 
     async def ping(self) -> None:
         """Raise RedisError or OSError unless Redis answers."""
-        await cast(asyncio.Future[bool], self.redis.ping())
+        await cast(Awaitable[bool], self.redis.ping())
 
 
 # -- a job as the fields of a hash ---

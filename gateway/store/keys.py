@@ -5,7 +5,7 @@
 | fg:job:{id}          | hash   | retention, from a change | a job: the fields of `Job`, its caller, chunks, tickets   |
 | fg:open:{id}         | hash   | retention, from a change | chunks under way -> state, ticket, failures, reason       |
 | fg:settled:{id}      | hash   | retention, from a change | chunks that are done -> the ticket whose result counts    |
-| fg:lease:{id}:{chunk}| string | seconds, renewed         | who runs a chunk; when it is gone, the chunk is taken anew |
+| fg:lease:{id}:{chunk}| string | seconds, renewed         | who runs a chunk; without it, the chunk is taken again    |
 | fg:coordinator:{id}  | string | seconds, renewed         | the process that cuts a job's chunks into the queue       |
 | fg:active            | zset   | retention, from a change | ids of jobs that are not over, by their creation          |
 | fg:jobs              | zset   | retention, from a change | ids of all jobs, by their creation                        |

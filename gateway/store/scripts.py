@@ -158,6 +158,7 @@ redis.call('ZADD', KEYS[1], ARGV[2], due[1])
 return due[1]
 """
 
+Names = Sequence[str]
 Parts = Sequence[str | bytes | float]
 
 
@@ -176,37 +177,37 @@ class Scripts:
         self._give_back = redis.register_script(GIVE_BACK)
         self._claim = redis.register_script(CLAIM)
 
-    async def create(self, *, keys: Parts, args: Parts) -> bytes | None:
+    async def create(self, *, keys: Names, args: Parts) -> bytes | None:
         found: bytes | None = await self._create(keys=keys, args=args)
         return found
 
-    async def finish(self, *, keys: Parts, args: Parts) -> int:
+    async def finish(self, *, keys: Names, args: Parts) -> int:
         return int(await self._finish(keys=keys, args=args))
 
-    async def hold(self, *, keys: Parts, args: Parts) -> int:
+    async def hold(self, *, keys: Names, args: Parts) -> int:
         return int(await self._hold(keys=keys, args=args))
 
-    async def leave(self, *, keys: Parts, args: Parts) -> int:
+    async def leave(self, *, keys: Names, args: Parts) -> int:
         return int(await self._leave(keys=keys, args=args))
 
-    async def open(self, *, keys: Parts, args: Parts) -> int | None:
+    async def open(self, *, keys: Names, args: Parts) -> int | None:
         found: int | None = await self._open(keys=keys, args=args)
         return found
 
-    async def take(self, *, keys: Parts, args: Parts) -> bytes:
+    async def take(self, *, keys: Names, args: Parts) -> bytes:
         found: bytes = await self._take(keys=keys, args=args)
         return found
 
-    async def renew(self, *, keys: Parts, args: Parts) -> bytes:
+    async def renew(self, *, keys: Names, args: Parts) -> bytes:
         found: bytes = await self._renew(keys=keys, args=args)
         return found
 
-    async def settle(self, *, keys: Parts, args: Parts) -> int:
+    async def settle(self, *, keys: Names, args: Parts) -> int:
         return int(await self._settle(keys=keys, args=args))
 
-    async def give_back(self, *, keys: Parts, args: Parts) -> int:
+    async def give_back(self, *, keys: Names, args: Parts) -> int:
         return int(await self._give_back(keys=keys, args=args))
 
-    async def claim(self, *, keys: Parts, args: Parts) -> bytes | None:
+    async def claim(self, *, keys: Names, args: Parts) -> bytes | None:
         found: bytes | None = await self._claim(keys=keys, args=args)
         return found
