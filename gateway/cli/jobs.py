@@ -190,7 +190,7 @@ def resolved(client: Client, id: str) -> str:
     """The id of the one recent job whose id begins with `id`; `id` itself where that is none or several."""
     if len(id) >= 32:
         return id
-    found = [job.id for job in client.jobs(limit=1000).data if job.id.startswith(id)]
+    found = [job.id for job in client.jobs(limit=200).data if job.id.startswith(id)]
     return found[0] if len(found) == 1 else id
 
 

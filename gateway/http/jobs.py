@@ -26,6 +26,7 @@ from gateway.http.operations import DEADLINE_HEADER, timeout_s
 from gateway.http.routing import Endpoint, Parameter, RenderError, call_of
 from gateway.http.uploads import Bounds, Upload
 from gateway.jobs import Jobs
+from gateway.jobs.webhooks import Webhooks
 from gateway.pacing import paced
 from gateway.settings import ServerSettings
 
@@ -33,9 +34,9 @@ INLINE_BYTES = 1024 * 1024  # of a result that stands in the job's own body
 INLINE_CELLS = 100_000  # output tokens above which a result is not even tried for it
 PAGE = 100
 MOST = 1000
+MOST_JOBS = 200
 
 Query = TypeVar("Query", bound=msgspec.Struct)
-CheckUrl = Callable[[str], Awaitable[None]]  # raises GatewayError for a callback that may not be called
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +44,7 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     status: JobStatus | None = None
     type: JobType | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST)] = 50
+    limit: Annotated[int, Meta(ge=1, le=MOST_JOBS)] = 50
     cursor: str | None = None
 
 
@@ -60,6 +61,12 @@ class ResultQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     limit: Annotated[int, Meta(ge=1)] | None = None
 
 
+class SecretBody(msgspec.Struct, frozen=True):
+    """The secret that the signatures of the caller's callbacks are made with."""
+
+    secret: Annotated[str, Meta(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEndpoints:
     """Endpoints over the jobs."""
@@ -69,7 +76,7 @@ class JobEndpoints:
     server: ServerSettings
     bounds: Bounds
     uploads_dir: Path  # where Parquet lies while it is read
-    check_url: CheckUrl
+    webhooks: Webhooks
     stopping: Callable[[], bool]
 
     # -- handing in ---
@@ -123,14 +130,17 @@ class JobEndpoints:
 
     async def _stream(self, upload: Upload, request: Request) -> Job:
         await self._check(upload.order)
-        return await self.jobs.submit_stream(upload.order, upload.head, upload.series, _caller(request))
+        try:
+            return await self.jobs.submit_stream(upload.order, upload.head, upload.series, _caller(request))
+        except GatewayError as error:
+            raise upload.placed(error) from None
 
     async def _check(self, order: JobOrder) -> None:
         if order.idempotency_key is not None:
             idempotency.checked(order.idempotency_key)
         if order.callback_url is not None:
             try:
-                await self.check_url(order.callback_url)
+                await self.webhooks.check(order.callback_url)
             except GatewayError as error:
                 raise GatewayError.invalid(Fault(("callback_url",), error.sentence)) from None
 
@@ -217,6 +227,11 @@ class JobEndpoints:
         if not job.done and not job.over:
             raise GatewayError(Code.CONFLICT, f"The job is {job.status}: none of its result is there yet.")
 
+    async def secret(self, request: Request) -> Response:
+        secret = SecretBody(secret=self.webhooks.secret(_caller(request)))
+        headers = {"cache-control": "no-store"}
+        return Response(msgspec.json.encode(secret), media_type="application/json", headers=headers)
+
     # -- stopping ---
 
     async def cancel(self, request: Request) -> Response:
@@ -279,7 +294,7 @@ _LIST = (
     Parameter(
         name="limit",
         place="query",
-        type=Annotated[int, Meta(ge=1, le=MOST)],
+        type=Annotated[int, Meta(ge=1, le=MOST_JOBS)],
         description="Jobs of a page; 50 unless told.",
     ),
     Parameter(name="cursor", place="query", description="`next` of the page before."),
@@ -422,6 +437,16 @@ def endpoints(
                 codes=(Code.UNAVAILABLE,),
             ),
             _ID,
+        ),
+        endpoint(
+            "GET",
+            "/api/account/webhook-secret",
+            jobs.secret,
+            Documentation(
+                summary="The secret of the caller's callbacks",
+                description="What any Standard Webhooks library checks `webhook-signature` with.",
+                response=SecretBody,
+            ),
         ),
     ]
 

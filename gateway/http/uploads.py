@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from gateway.dialects.base import Call
 from gateway.dialects.canonical import job_lines, jobs
 from gateway.dialects.canonical.job_lines import Forecasts, Lines
 from gateway.domain import ForecastRequest, JobOrder, SeriesInput
-from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
+from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError, Place
 from gateway.http.body import ClientLeftError
 from gateway.http.compression import Collected, decoder
 from gateway.pacing import SLICE_S, paced
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 IDLE_S = 60.0  # without one byte, an upload is given up
 WRITTEN_BYTES = 1024 * 1024  # of a file at once
+_OWN = (("lines",), ("rows",))  # where faults begin that were found here
 LINES_AFTER = 10_000  # lines read on after a first fault, to find more
 
 
@@ -50,6 +51,15 @@ class Upload:
     order: JobOrder
     head: ForecastRequest
     series: AsyncIterator[SeriesInput]
+    at: Callable[[], Place]  # where the series that was taken last stands
+
+    def placed(self, error: GatewayError) -> GatewayError:
+        """An error of the series that was taken last, at its place in the upload; others are the head's."""
+        if error.code is not Code.INVALID_ARGUMENT or not error.faults or error.faults[0].loc[:1] in _OWN:
+            return error
+        of_series = error.faults[0].loc[:1] == ("inputs",)
+        place, skipped = (self.at(), 2) if of_series else (("request",), 0)
+        return GatewayError.invalid(*(Fault((*place, *f.loc[skipped:]), f.msg, f.type) for f in error.faults))
 
 
 async def pieces(headers: Mapping[str, str], receive: Receive, bounds: Bounds) -> AsyncIterator[bytes]:
@@ -85,10 +95,12 @@ async def pieces(headers: Mapping[str, str], receive: Receive, bounds: Bounds) -
 async def lines(body: AsyncIterator[bytes], call: Call, forecast: Forecasts, operations: jobs.Operations) -> Upload:
     """An NDJSON upload whose first line has been read; raises GatewayError with the faults of that line."""
     numbered = _numbered(body)
-    async for _, line in numbered:
-        order, head = await paced(job_lines.head(line, call, operations))
-        return Upload(order=order, head=head, series=_series_of_lines(numbered, head, forecast))
-    raise GatewayError(Code.MALFORMED, "The upload is empty; its first line holds type and request.")
+    _, line = await anext(numbered, (0, b""))
+    if not line:
+        raise GatewayError(Code.MALFORMED, "The upload is empty; its first line holds type and request.")
+    order, head = await paced(job_lines.head(line, call, operations))
+    series = _Lines(numbered, head.parameters.prediction_length, forecast)
+    return Upload(order=order, head=head, series=series.read(), at=lambda: ("lines", series.number))
 
 
 async def _numbered(body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
@@ -100,35 +112,42 @@ async def _numbered(body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, byte
         yield line
 
 
-async def _series_of_lines(
-    numbered: AsyncIterator[tuple[int, bytes]], head: ForecastRequest, forecast: Forecasts
-) -> AsyncIterator[SeriesInput]:
-    """Every series; after a first faulty line none, and in the end the error with the faults of all lines read."""
-    faults: list[Fault] = []
-    code = Code.INVALID_ARGUMENT
-    count = after = 0
-    rested = time.perf_counter()
-    async for number, line in numbered:
-        after += bool(faults)
-        if len(faults) >= MAX_FAULTS or after > LINES_AFTER:
-            break
-        try:
-            one = await paced(job_lines.one_series(line, number, head.parameters.prediction_length, forecast))
-        except GatewayError as error:
-            faults += error.faults
-            code = Code.MALFORMED if error.code is Code.MALFORMED else code
-        else:
-            count += 1
-            if not faults:
-                yield one
-        if time.perf_counter() - rested > SLICE_S:
-            await asyncio.sleep(0)
-            rested = time.perf_counter()
-    if faults:
-        told = GatewayError.invalid(*faults)
-        raise GatewayError(code, told.sentence, faults=told.faults)
-    if not count:
-        raise GatewayError.invalid(Fault(("lines",), "An upload holds at least one series after its first line"))
+class _Lines:
+    """The lines after the first, as series."""
+
+    def __init__(self, numbered: AsyncIterator[tuple[int, bytes]], horizon: int, forecast: Forecasts) -> None:
+        self._numbered = numbered
+        self._horizon = horizon
+        self._forecast = forecast
+        self.number = 1  # of the line that was read last
+
+    async def read(self) -> AsyncIterator[SeriesInput]:
+        """Every series; after a first faulty line none, and in the end the error with the faults of all lines read."""
+        faults: list[Fault] = []
+        code = Code.INVALID_ARGUMENT
+        after = 0
+        rested = time.perf_counter()
+        async for number, line in self._numbered:
+            self.number = number
+            after += bool(faults)
+            if len(faults) >= MAX_FAULTS or after > LINES_AFTER:
+                break
+            try:
+                one = await paced(job_lines.one_series(line, number, self._horizon, self._forecast))
+            except GatewayError as error:
+                faults += error.faults
+                code = Code.MALFORMED if error.code is Code.MALFORMED else code
+            else:
+                if not faults:
+                    yield one
+            if time.perf_counter() - rested > SLICE_S:
+                await asyncio.sleep(0)
+                rested = time.perf_counter()
+        if faults:
+            told = GatewayError.invalid(*faults)
+            raise GatewayError(code, told.sentence, faults=told.faults)
+        if self.number == 1:
+            raise GatewayError.invalid(Fault(("lines",), "An upload holds at least one series after its first line"))
 
 
 # -- tables ---
@@ -161,15 +180,27 @@ async def table(
             raise GatewayError(Code.INVALID_ARGUMENT, "The table holds no rows.")
         order, head = await paced(job_lines.head(reader.head(reader.infer(first)), call, operations))
         reader.follow(head.parameters.frequency)
-        yield Upload(order=order, head=head, series=_series_of_table(reader, first))
+        series = _Rows(reader, first)
+        yield Upload(order=order, head=head, series=series.read(), at=lambda: ("series", series.count))
 
 
-async def _series_of_table(reader: TableReader, batch: object) -> AsyncIterator[SeriesInput]:
-    while True:
-        for one in await paced(reader.series(batch)):
-            yield one
-        if batch is None or len(reader.faults) >= MAX_FAULTS:
-            break
-        batch = await asyncio.to_thread(reader.batch)
-    if reader.faults:
-        raise GatewayError.invalid(*reader.faults)
+class _Rows:
+    """The rows of a table, as series."""
+
+    def __init__(self, reader: TableReader, first: object) -> None:
+        self._reader = reader
+        self._batch: object = first
+        self.count = 0  # of the series that were taken
+
+    async def read(self) -> AsyncIterator[SeriesInput]:
+        """Every series up to a first faulty one, and in the end the error with the faults of all rows read."""
+        reader, batch = self._reader, self._batch
+        while True:
+            for one in await paced(reader.series(batch)):
+                self.count += 1
+                yield one
+            if batch is None or len(reader.faults) >= MAX_FAULTS:
+                break
+            batch = await asyncio.to_thread(reader.batch)
+        if reader.faults:
+            raise GatewayError.invalid(*reader.faults)
