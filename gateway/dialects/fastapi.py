@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -121,17 +121,20 @@ def _fault(problem: Problem) -> Fault:
 # -- reading ---
 
 
-def read(call: Call, kind: type[Body]) -> Steps[tuple[Body, Envelope]]:
+def read(call: Call, kind: type[Body], documented: type[msgspec.Struct] | None = None) -> Steps[tuple[Body, Envelope]]:
     """The body of a call, and the envelope that holds what its `Raw` fields stand for.
 
-    Raises SchemaError, and INVALID_ARGUMENT for a body that is nested too deeply.
+    Raises SchemaError with the places where it is not of `documented` (None: of `kind`), and MALFORMED for a body that
+    is nested too deeply.
     """
     try:
         found = yield from envelope.of(call.body, Format.JSON)
         try:
             return msgspec.json.decode(found.content, type=kind, strict=False), found
         except msgspec.ValidationError as failure:
-            problems = tuple(islice(problems_of(msgspec.json.decode(found.content), kind, ()), MAX_FAULTS))
+            problems = tuple(
+                islice(problems_of(msgspec.json.decode(found.content), documented or kind, ()), MAX_FAULTS)
+            )
             raise SchemaError(problems or (as_told(failure, ()),)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise not_json(call.body, failure) from None
@@ -172,7 +175,8 @@ def problems_of(value: object, kind: type[msgspec.Struct], place: Place) -> Iter
         yield from _field_problems(value[field.encode_name], field.type, here)
 
 
-def _field_problems(value: object, kind: Any, place: Place) -> Iterator[Problem]:
+def _field_problems(value: object, declared: Any, place: Place) -> Iterator[Problem]:
+    kind = get_args(declared)[0] if get_origin(declared) is Annotated else declared
     member = get_args(kind)[0] if get_origin(kind) in (list, tuple) else None
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield from problems_of(value, kind, place)
@@ -183,7 +187,7 @@ def _field_problems(value: object, kind: Any, place: Place) -> Iterator[Problem]
         yield Problem(place, "choice", " or ".join(repr(choice) for choice in get_args(kind)))
     elif kind is not Raw:
         try:
-            msgspec.convert(value, kind, strict=False)
+            msgspec.convert(value, declared, strict=False)
         except msgspec.ValidationError as failure:
             yield as_told(failure, place)
 

@@ -12,7 +12,7 @@ from gateway.dialects import fastapi, numbers
 from gateway.dialects.base import Call, Steps
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.fastapi import Problem, SchemaError
-from gateway.dialects.kserve.types import FREQUENCIES, UNIVARIATE, InputBody, OptionsBody, RequestEnvelope
+from gateway.dialects.kserve.types import FREQUENCIES, UNIVARIATE, InputBody, OptionsBody, RequestBody, RequestEnvelope
 from gateway.domain import MAX_SERIES, Array, BatchRequest, ForecastRequest, Parameters, SeriesInput
 from gateway.errors import Code, Fault, GatewayError, Place
 from gateway.timeline import Form, Grid, Start, TimelineError, parse_frequency, parse_start, render
@@ -44,7 +44,7 @@ class Asked:
 
 def forecast(call: Call) -> Steps[BatchRequest]:
     """One request an input. Raises SchemaError, and INVALID_ARGUMENT for faults of the options."""
-    body, found = yield from fastapi.read(call, RequestEnvelope)
+    body, found = yield from fastapi.read(call, RequestEnvelope, RequestBody)
     options = _options(found.whole(body.options))
     _check(body, options)
     extras = _extras(found)
