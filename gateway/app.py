@@ -7,7 +7,6 @@ library; those live in the engine's worker processes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import ipaddress
 import math
@@ -30,7 +29,9 @@ from starlette.middleware.cors import CORSMiddleware
 from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
-from gateway.dialects import canonical, chronos2_server, kserve, shared
+from gateway.database import Database, open_database
+from gateway.deployments import Deployments, StoredDeployments
+from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
 from gateway.dialects.base import Dialect, Operation
 from gateway.dialects.canonical.render import error as render_error
 from gateway.dialects.canonical.types import ErrorBody
@@ -55,7 +56,13 @@ from gateway.web import reading
 DEFAULT_MODEL = "forecast-gateway/bolt-nano"  # of a gateway whose operator names none: the best of those in the package
 
 # The wire formats of other systems, each on as long as the settings do not say otherwise.
-DIALECTS: tuple[Dialect, ...] = (kserve.DIALECT, chronos2_server.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (
+    kserve.DIALECT,
+    chronos2_server.DIALECT,
+    datarobot.DIALECT,
+    nixtla.DIALECT,
+    sagemaker.DIALECT,
+)
 
 KEEP_ALIVE_S = 75  # longer than load balancers keep an idle connection, so that they close it and not we
 RETRY_S = 5.0  # between two attempts to have the default model answer
@@ -72,6 +79,7 @@ class Parts:
     metrics: Metrics
     engine: Engine
     service: ForecastService
+    deployments: Deployments
 
 
 def catalog_of(settings: Settings) -> Catalog:
@@ -93,6 +101,7 @@ def build(resolved: Resolved) -> Parts:
         metrics=metrics,
         engine=engine,
         service=ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb)),
+        deployments=Deployments(settings.deployments),
     )
 
 
@@ -127,7 +136,7 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     calls = operations.handlers(parts.service, probes.standing)
     described = [
         *operations.endpoints(canonical.OPERATIONS, calls, server),
-        *operations.endpoints(operations_of(dialects), calls, server),
+        *operations.endpoints(operations_of(dialects), calls, server, parts.deployments.all),
         *health.endpoints(probes, render_error),
         *models.endpoints(Models(parts.service), render_error),
         parts.metrics.endpoint(render_error),
@@ -181,17 +190,27 @@ def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], Abstr
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await parts.engine.start()
-        proof = asyncio.create_task(_prove(parts.service, readiness))
+        database = await asyncio.to_thread(_database, parts.settings)
+        beside = [
+            asyncio.create_task(_prove(parts.service, readiness)),
+            asyncio.create_task(parts.deployments.watch(StoredDeployments(database))),
+        ]
         try:
             yield
         finally:
             readiness.ready, readiness.reason = False, "The gateway is stopping."
-            proof.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await proof
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            database.close()
             await parts.engine.stop(parts.settings.server.shutdown_grace_s)
 
     return lifespan
+
+
+def _database(settings: Settings) -> Database:
+    """The installation's SQL database, made where there is none yet."""
+    return open_database(settings.server.data_dir, settings.ledger.database_url)
 
 
 async def _prove(service: ForecastService, readiness: Readiness) -> None:

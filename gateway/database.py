@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.errors import Code, GatewayError
 
 FILE = "gateway.sqlite3"
-HEAD = "0001"  # the newest migration: a database that has it is not looked at further, which saves half a second
+HEAD = "0002"  # the newest migration: a database that has it is not looked at further, which saves half a second
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another process's transaction
 LOCK = 0x666F7265  # of PostgreSQL's advisory locks: one process migrates at a time
 

@@ -1,10 +1,4 @@
-"""SageMaker: the container contract, and the runtime's endpoints, in the shape of the Chronos models of JumpStart.
-
-`POST /invocations` and `GET /ping` are what SageMaker calls in a container; there the model is the gateway's default.
-`POST /endpoints/{name}/invocations` is what `boto3` calls with `endpoint_url`; there the endpoint's name is a model id
-or an alias. Errors of the first are `{"code", "type", "message"}`, as model servers answer; errors of the second are
-what the runtime makes of those.
-"""
+"""Bodies of the Chronos models of JumpStart to requests, and forecasts and errors back to bodies."""
 
 from __future__ import annotations
 
@@ -18,7 +12,7 @@ import numpy as np
 from msgspec import Meta, Raw
 
 from gateway.dialects import bodies, notices
-from gateway.dialects.base import Call, Kind, Operation, Reply, Steps, wire_code
+from gateway.dialects.base import Call, Reply, Steps, wire_code
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.series import relations
 from gateway.dialects.canonical.types import Count, Level
@@ -28,6 +22,7 @@ from gateway.domain import (
     CovariateValues,
     Forecast,
     ForecastRequest,
+    GatewayStatus,
     Parameters,
     SeriesError,
     SeriesForecast,
@@ -246,8 +241,10 @@ def _rows(values: Array, item: _Item) -> list[float] | list[list[float]]:
     return rows if item.is_matrix else rows[0]
 
 
-def pong(call: Call, answer: object) -> Reply:
-    """An answer that says all is well; a gateway that is not ready answers by an error."""
+def pong(call: Call, answer: GatewayStatus) -> Reply:
+    """All is well, or UNAVAILABLE."""
+    if not answer.ready:
+        raise GatewayError(Code.UNAVAILABLE, answer.reason, retry_after_s=1.0)
     return Reply(body=b'{"status":"Healthy"}')
 
 
@@ -274,23 +271,3 @@ def runtime_error(call: Call, problem: GatewayError, status: int) -> Reply:
         body=msgspec.json.encode(body),
         headers={"x-amzn-errortype": kind or "ModelError", "x-amzn-requestid": call.request_id},
     )
-
-
-OPERATIONS: tuple[Operation[ForecastRequest, Forecast], ...] = (
-    Operation(
-        method="POST",
-        path="/invocations",
-        kind=Kind.FORECAST,
-        parse=invocation,
-        render=predictions,
-        render_error=container_error,
-    ),
-    Operation(
-        method="POST",
-        path="/endpoints/{name:path}/invocations",
-        kind=Kind.FORECAST,
-        parse=invocation,
-        render=predictions,
-        render_error=runtime_error,
-    ),
-)

@@ -1,0 +1,10 @@
+"""Golden exchanges and odd requests: what the page shows and the tests hold the dialect to."""
+
+from __future__ import annotations
+
+from gateway.dialects.guide import Example, OddRequest
+
+PREDICTIONS: tuple[Example, ...] = ()
+VERSION: tuple[Example, ...] = ()
+DEPLOYMENT: tuple[Example, ...] = ()
+ODD: tuple[OddRequest, ...] = ()
