@@ -351,13 +351,15 @@ function forecastTable(results, index) {
 
 function ensembleTable(results) {
   const { ranked_results: ranked, scoring_metric: metric } = results[0].answer;
+  const titles = { smape: "sMAPE %", mase: "MASE", crps: "CRPS" };
+  const others = Object.keys(titles).filter((name) => name !== metric);
   const rows = ranked.map((r) => {
     const weight = r.weight ? `${(100 * r.weight).toFixed(0)} %` : "–";
     const attributes = r.weight ? {} : { class: "out" };
-    const scores = ["mase", "crps"].map((m) => shown(r.metrics?.[m]));
+    const scores = others.map((m) => shown(r.metrics?.[m]));
     return row([`${r.rank}. ${r.model}`, weight, shown(r.score), ...scores, r.latency_ms ? `${shown(r.latency_ms, 3)} ms` : "–", r.error ?? r.status], attributes);
   });
-  return ["Candidates", ["Model", "Weight", metric, "MASE", "CRPS", "Latency", "Outcome"], rows];
+  return ["Candidates", ["Model", "Weight", titles[metric], ...others.map((m) => titles[m]), "Latency", "Outcome"], rows];
 }
 
 function anomalyTable(results, index) {
