@@ -7,10 +7,12 @@ so that it can be mended and sent again. `/v1/jobs` keeps its own promise, in th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -123,9 +125,9 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """The promise to answer each key once, over the store of answers."""
+    """The promise to answer each key once, over the store of answers that there is at the time of a call."""
 
-    answers: Answers
+    store: Callable[[], Answers]
     server: ServerSettings
 
     def over(self, endpoint: Endpoint) -> Endpoint:
@@ -147,43 +149,47 @@ class Promise:
         body = await _sent(request.receive, self.server.max_body_bytes, self.server.request_timeout_s)
         name = hashlib.sha256(f"{exchange.caller.id}\n{key}".encode()).hexdigest()
         mine = Entry(await asyncio.to_thread(_fingerprint, request, body), uuid.uuid4().hex, running=True)
-        there = await self._take(name, mine, limit_s)
+        answers = self.store()
+        there = await _taken(answers, name, mine, limit_s)
         if there is not None and there.answer is not None:
-            return self._marked(_replay(there.answer))
-        answered = False
+            return _marked(_replay(there.answer), answers)
+        done = False
         try:
             response = await endpoint.respond(Request(request.scope, _again(body, request.receive)))
-            answered = response.status_code < 300 and not isinstance(response, StreamingResponse)
-            if answered:
-                kept = replace_answer(mine, _record(response))
-                await self.answers.keep(name, kept, KEPT_S)
+            done = response.status_code < 300 and not isinstance(response, StreamingResponse)
         finally:
-            if not answered:
-                await asyncio.shield(self.answers.free(name, mine.holder))
-        return self._marked(response) if answered else response
+            with contextlib.suppress(GatewayError):  # Redis went: the answer is right all the same
+                if done:
+                    await answers.keep(name, _answered(mine, _record(response)), KEPT_S)
+                elif there is None:
+                    await asyncio.shield(answers.free(name, mine.holder))
+        return _marked(response, answers) if done else response
 
-    async def _take(self, name: str, mine: Entry, limit_s: float) -> Entry | None:
-        """The answer that is there, None where it is ours to make; waits while another makes it."""
-        wait_s = 0.01
-        until = asyncio.get_running_loop().time() + limit_s
-        while True:
-            there = await self.answers.take(name, mine, limit_s)
-            if there is None:
-                return None
-            if there.fingerprint != mine.fingerprint:
-                raise conflict()
-            if not there.running:
-                return there
-            if asyncio.get_running_loop().time() > until:
-                told = "The first call with this idempotency key is still at work."
-                raise GatewayError(Code.UNAVAILABLE, told, retry_after_s=1.0)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_POLL_S)
 
-    def _marked(self, response: Response) -> Response:
-        if not self.answers.shared:
-            response.headers[SCOPE] = "process"
-        return response
+async def _taken(answers: Answers, name: str, mine: Entry, limit_s: float) -> Entry | None:
+    """The answer that is there, None where it is ours to make; waits while another makes it."""
+    wait_s = 0.01
+    until = asyncio.get_running_loop().time() + limit_s
+    while True:
+        there = await answers.take(name, mine, limit_s)
+        if there is None:
+            return None
+        if there.fingerprint != mine.fingerprint:
+            raise GatewayError(Code.CONFLICT, "This idempotency key came with another request before; use a new one.")
+        if not there.running:
+            return there
+        if asyncio.get_running_loop().time() > until:
+            told = "The first call with this idempotency key is still at work."
+            raise GatewayError(Code.UNAVAILABLE, told, retry_after_s=1.0)
+        await asyncio.sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_POLL_S)
+
+
+def _marked(response: Response, answers: Answers) -> Response:
+    """The answer, with the word that its key is known to this process only, where that is so."""
+    if not answers.shared:
+        response.headers[SCOPE] = "process"
+    return response
 
 
 def checked(key: str) -> str:
@@ -194,12 +200,7 @@ def checked(key: str) -> str:
     return key
 
 
-def conflict() -> GatewayError:
-    """The answer to a key that came with another body."""
-    return GatewayError(Code.CONFLICT, "This idempotency key came with another request before; use a new one.")
-
-
-def replace_answer(entry: Entry, answer: bytes) -> Entry:
+def _answered(entry: Entry, answer: bytes) -> Entry:
     """The entry once its answer is there."""
     kept = answer if len(answer) <= MAX_ANSWER_BYTES else None
     return Entry(entry.fingerprint, entry.holder, running=False, answer=kept)

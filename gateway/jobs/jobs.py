@@ -41,6 +41,7 @@ from gateway.planning import plan as planned
 from gateway.service import ForecastService, backtests
 from gateway.settings import JobSettings
 from gateway.store import JobRecord, JobStore, News, keys
+from gateway.store.answers import AnswerStore, Entry
 from gateway.store.news import news_or
 
 LOOK_S = 1.0  # between looks at a job where no news comes
@@ -152,7 +153,9 @@ class Jobs:
         speeds = {}
         for model in self._models_of(work):
             speeds[model] = await parts.store.speed(model)
-        return _Upload(parts, order, work, caller, card, self._catalog, self._settings, speeds)
+        upload = _Upload(parts, order, work, caller, card, self._catalog, self._settings, speeds)
+        await upload.begin()
+        return upload
 
     def _models_of(self, work: Work) -> set[str]:
         """Catalog ids of the models that work names."""
@@ -350,6 +353,12 @@ class Jobs:
         except (RedisError, OSError):
             return False
 
+    # -- answers kept for idempotency keys ---
+
+    def kept(self, kind: type[Entry]) -> AnswerStore[Entry] | None:
+        """Where answers to calls with an idempotency key are kept for all gateways; None where there is no Redis."""
+        return None if self._parts is None else AnswerStore(self._parts.store.redis, kind)
+
     # -- callbacks ---
 
     async def claim_callback(self) -> Job | None:
@@ -420,10 +429,15 @@ class _Upload:
         self._digest = hashlib.sha256(repr((order.type, order.priority, order.deadline_s, order.callback_url)).encode())
         self._cutter = Cutter(work, self._bounds, self._name)
 
+    async def begin(self) -> None:
+        """Take what is asked of every member."""
+        await self._note(self._work)
+
     async def add(self, member: Member) -> None:
         """Take a member, and write the chunk that it completes."""
         if isinstance(member, SeriesInput) and self._card is not None:
             await self._check(member)
+        await self._note(member)
         self._count += 1
         await self._write(self._cutter.add(member))
 
@@ -484,12 +498,16 @@ class _Upload:
             )
             raise (GatewayError.invalid(*faults) if faults else error) from None
 
+    async def _note(self, part: Member | Work) -> None:
+        """Have `part` tell this order from others of its idempotency key, however it is cut into chunks."""
+        if self._order.idempotency_key is not None:
+            self._digest.update(await paced(codec.encode(part)))
+
     async def _write(self, full: tuple[Chunk, Work] | None) -> None:
         if full is None:
             return
         chunk, work = full
         content = await paced(codec.encode(work))
-        self._digest.update(content)
         await self._parts.blobs.write(self.id, f"work-{len(self._chunks)}", content)
         self._chunks.append(chunk)
 

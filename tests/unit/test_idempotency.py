@@ -43,7 +43,8 @@ class Counting:
 
 def promised(respond: Respond, answers: AnswersInMemory | None = None) -> Endpoint:
     endpoint = Endpoint(method="POST", path="/x", respond=respond, render_error=render_error)
-    return Promise(answers or AnswersInMemory(), ServerSettings()).over(endpoint)
+    kept = answers or AnswersInMemory()
+    return Promise(lambda: kept, ServerSettings()).over(endpoint)
 
 
 async def post(endpoint: Endpoint, body: bytes = b"b", key: str | None = "k", caller: str = "anonymous") -> Response:
