@@ -47,6 +47,7 @@ from gateway.http.middleware import ExchangeMiddleware
 from gateway.http.models import Models
 from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
+from gateway.jobs import JobPool
 from gateway.logs import configure_logging
 from gateway.service import ForecastCache, ForecastService
 from gateway.settings import DialectSettings, Resolved, ServerSettings, Settings, SettingsError
@@ -80,6 +81,7 @@ class Parts:
     engine: Engine
     service: ForecastService
     deployments: Deployments
+    pool: JobPool
 
 
 def catalog_of(settings: Settings) -> Catalog:
@@ -95,13 +97,15 @@ def build(resolved: Resolved) -> Parts:
     catalog = catalog_of(settings)
     metrics = Metrics()
     engine = Engine(catalog, settings.engine, metrics)
+    service = ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb))
     return Parts(
         settings=settings,
         catalog=catalog,
         metrics=metrics,
         engine=engine,
-        service=ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb)),
+        service=service,
         deployments=Deployments(settings.deployments),
+        pool=JobPool(service, catalog, settings, ensembles=True, embedded=True),
     )
 
 
@@ -133,7 +137,7 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     server = parts.settings.server
     dialects = enabled(parts.settings.dialects)
     probes = Probes(parts.service, parts.engine, readiness)
-    calls = operations.handlers(parts.service, probes.standing)
+    calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest)
     described = [
         *operations.endpoints(canonical.OPERATIONS, calls, server),
         *operations.endpoints(operations_of(dialects), calls, server, parts.deployments.all),
@@ -190,6 +194,7 @@ def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], Abstr
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await parts.engine.start()
+        parts.pool.start()
         database = await asyncio.to_thread(_database, parts.settings)
         beside = [
             asyncio.create_task(_prove(parts.service, readiness)),
@@ -203,6 +208,7 @@ def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], Abstr
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             database.close()
+            await parts.pool.stop(parts.settings.server.shutdown_grace_s / 2)
             await parts.engine.stop(parts.settings.server.shutdown_grace_s)
 
     return lifespan

@@ -11,15 +11,16 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from catalog import Catalog
+from gateway.domain import Caller, EnsembleForecast, EnsembleRequest
 from gateway.errors import Code, GatewayError
 from gateway.jobs.blobs import Blobs, FileBlobs, RedisBlobs
-from gateway.jobs.coordinator import Parts, RunEnsemble, Supervisor, Workers
+from gateway.jobs.coordinator import Parts, Supervisor, Workers
 from gateway.jobs.jobs import Jobs, Open
 from gateway.jobs.queue import Queue
 from gateway.jobs.running import Runner
 from gateway.jobs.worker import Worker
 from gateway.redis_server import RedisServer
-from gateway.service import ForecastService
+from gateway.service import ForecastService, ensembles
 from gateway.settings import Settings
 from gateway.store import JobStore, News, connect, masked
 
@@ -39,16 +40,17 @@ class JobPool:
         settings: Settings,
         *,
         models: tuple[str, ...] = ("*",),
-        ensemble: RunEnsemble | None = None,
+        ensembles: bool,
         embedded: bool,
     ) -> None:
-        """`models` are globs of what the worker takes; `ensemble` runs ensembles, where this process can."""
+        """`models` are globs of what the worker takes; `ensembles`: whether this process has all models for them."""
         self.jobs = Jobs(service, catalog, settings.jobs)
         self._settings = settings
         self._data_dir = Path(settings.server.data_dir).expanduser()
         self._runner = Runner(service, catalog, settings.jobs)
         self._models = models
-        self._ensemble = ensemble
+        self._service = service
+        self._ensembles = ensembles
         self._embedded = embedded
         self._server: RedisServer | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -103,7 +105,7 @@ class JobPool:
             queue=Queue(redis, retention_s=retention_s),
             runner=self._runner,
             settings=self._settings.jobs,
-            ensemble=self._ensemble,
+            ensemble=self._ensemble if self._ensembles else None,
         )
         self._spawn(news.listen())
         self._spawn(Supervisor(parts, workers).run())
@@ -131,6 +133,11 @@ class JobPool:
             await server.start()
             self._server = server
         return self._server.url
+
+    async def _ensemble(self, request: EnsembleRequest, caller: Caller, deadline: float) -> EnsembleForecast:
+        return await ensembles.ensemble(
+            self._service, request, caller=caller, deadline=deadline, backtester=self.jobs.backtest
+        )
 
     def _blobs(self, store: JobStore) -> Blobs:
         asked = self._settings.jobs.job_blobs
