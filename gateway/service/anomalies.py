@@ -43,7 +43,7 @@ from gateway.validation import MAX_NUMBERS
 CONTEXT = 512
 SEASONS_READ = 3  # a season that is longer than a third of this is read three times over, where the model can
 ARRAYS = 6  # of the answer, beside the quantiles
-MAX_READ = 2_000_000_000  # values that all contexts of one call hold: an hour of the bundled model on one core
+MAX_READ = 1_000_000_000  # values that all contexts of one call hold: half an hour of the bundled model on one core
 STAMPS_A_STEP = 2_000  # rendered at a time
 
 # Whether values are told relative to their place in the season is decided on blocks before the scored ones.
