@@ -118,12 +118,12 @@ end
 return answer
 """
 
-# KEYS: one hash a window. ARGV: of each its slice's number and the amount to give back.
+# KEYS: one hash a window. ARGV: of each its slice's number and the amount to give back; below 0 it is taken.
 GIVE_BACK = """
 for i = 1, #KEYS do
   local slot, amount = ARGV[i * 2 - 1], tonumber(ARGV[i * 2])
   local count = tonumber(redis.call('HGET', KEYS[i], slot) or '0')
-  if amount > 0 and count > 0 then
+  if amount ~= 0 and (count > 0 or amount < 0) then
     redis.call('HINCRBY', KEYS[i], slot, -math.min(amount, count))
   end
 end
@@ -214,17 +214,16 @@ def _rules(*limits: tuple[Window, int]) -> tuple[Rule, ...]:
 
 
 class Limits:
-    """Admits, charges and settles. `redis` None: this process counts alone, and that is meant."""
+    """Admits, charges and settles. Without Redis this process counts alone, and that is meant."""
 
     def __init__(
         self,
         *,
-        redis: Redis | None = None,
         without_redis: Literal["serve", "refuse"] = "serve",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._redis = redis
+        self._redis: Redis | None = None
         self._without_redis = without_redis
         self._observer = observer
         self._clock = clock
@@ -233,12 +232,17 @@ class Limits:
         self._leases: dict[str, str] = {}  # lease -> subject, of those in Redis
         self._away_until = 0.0
         self._errands: set[asyncio.Task[None]] = set()
-        if redis is not None:
-            self._take_script = redis.register_script(TAKE)
-            self._give_back_script = redis.register_script(GIVE_BACK)
-            self._renew_script = redis.register_script(RENEW)
         if observer is not None:
-            observer.limits_shared(redis is not None)
+            observer.limits_shared(False)
+
+    def share(self, redis: Redis) -> None:
+        """Count in Redis from now on, together with all gateways that do."""
+        self._take_script = redis.register_script(TAKE)
+        self._give_back_script = redis.register_script(GIVE_BACK)
+        self._renew_script = redis.register_script(RENEW)
+        self._redis = redis
+        if self._observer is not None:
+            self._observer.limits_shared(True)
 
     # -- a request's way ---
 
@@ -257,9 +261,9 @@ class Limits:
             grant.charged = amounts
 
     def settle(self, grant: Grant, *, series: int, usage: Usage) -> None:
-        """A request is over: give back what was charged beyond what was delivered, in the background."""
+        """A request is over: set what was charged right by what was delivered, in the background."""
         used: dict[Unit, int] = {"series": series, "tokens": usage.total_tokens}
-        back: dict[Unit, int] = {unit: max(0, n - used[unit]) for unit, n in grant.charged.items()}
+        back: dict[Unit, int] = {unit: n - used[unit] for unit, n in grant.charged.items()}
         grant.charged = {}
         if not grant.shared and any(back.values()):
             self._windows.give_back(grant.subject, grant.quota.quantities, grant.slices, back)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -26,7 +26,9 @@ from gateway.domain import (
     ForecastRequest,
     GatewayStatus,
     ModelInfo,
+    SeriesError,
     Usage,
+    Work,
 )
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
@@ -40,6 +42,8 @@ from gateway.settings import ServerSettings
 
 LATE_S = 1.0  # the service answers for its deadline itself; this much later its silence is a fault of ours
 
+Charge = Callable[[Exchange, Work, ForecastService], Awaitable[None]]
+
 # A call of the service; what it takes and gives is fixed by its Kind.
 Handler = Callable[[Any, Exchange], Awaitable[Any]]
 
@@ -52,11 +56,15 @@ DEADLINE_HEADER = Parameter(
 
 
 def handlers(
-    service: ForecastService, standing: Callable[[], GatewayStatus], backtester: Backtester | None = None
+    service: ForecastService,
+    standing: Callable[[], GatewayStatus],
+    backtester: Backtester | None = None,
+    charge: Charge | None = None,
 ) -> dict[Kind, Handler]:
     """The calls of the service that operations can make.
 
-    `standing` tells how the gateway stands now; `backtester` is where ensembles try their candidates.
+    `standing` tells how the gateway stands now; `backtester` is where ensembles try their candidates; `charge` takes
+    what a run may use from its caller's limits, or refuses.
     """
 
     async def forecast(asked: ForecastRequest, exchange: Exchange) -> Forecast | ForecastPlan:
@@ -70,6 +78,8 @@ def handlers(
         answer = await batches.batch(service, asked, caller=exchange.caller, deadline=exchange.deadline)
         made = [r for r in answer.results if isinstance(r, Forecast)]
         exchange.usage = sum((r.usage for r in made), Usage())
+        exchange.series = sum(_delivered(r.outputs) for r in made)
+        exchange.cached = bool(made) and all(r.cached for r in made)
         if made:
             exchange.model = made[0].model if len({r.model for r in made}) == 1 else ""
             exchange.queue_ms = round(max(r.queue_ms for r in made), 3)
@@ -94,6 +104,7 @@ def handlers(
             service, asked, caller=exchange.caller, deadline=exchange.deadline, backtester=backtester
         )
         exchange.usage = answer.usage
+        exchange.series = _delivered(answer.forecast.outputs)
         return answer
 
     async def models(asked: None, exchange: Exchange) -> tuple[ModelInfo, ...]:
@@ -107,12 +118,20 @@ def handlers(
     async def status(asked: None, exchange: Exchange) -> GatewayStatus:
         return standing()
 
+    def charged(run: Handler) -> Handler:
+        async def charged_run(asked: Work, exchange: Exchange) -> object:
+            if charge is not None:
+                await charge(exchange, asked, service)
+            return await run(asked, exchange)
+
+        return charged_run
+
     return {
-        Kind.FORECAST: forecast,
-        Kind.BATCH: batch,
-        Kind.BACKTEST: backtest,
-        Kind.ANOMALIES: detect,
-        Kind.ENSEMBLE: ensemble,
+        Kind.FORECAST: charged(forecast),
+        Kind.BATCH: charged(batch),
+        Kind.BACKTEST: charged(backtest),
+        Kind.ANOMALIES: charged(detect),
+        Kind.ENSEMBLE: charged(ensemble),
         Kind.MODELS: models,
         Kind.MODEL: model,
         Kind.STATUS: status,
@@ -122,7 +141,13 @@ def handlers(
 def _record(exchange: Exchange, answer: Forecast | Backtest | AnomalyReport) -> None:
     """What headers, log, metrics and ledger say of an answer."""
     exchange.queue_ms, exchange.compute_ms = round(answer.queue_ms, 3), round(answer.compute_ms, 3)
-    exchange.usage = answer.usage
+    exchange.usage, exchange.series = answer.usage, _delivered(answer.outputs)
+    exchange.cached = isinstance(answer, Forecast) and answer.cached
+
+
+def _delivered(outputs: Sequence[object]) -> int:
+    """How many series have a result."""
+    return sum(not isinstance(output, SeriesError) for output in outputs)
 
 
 def endpoints(
