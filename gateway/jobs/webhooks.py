@@ -129,7 +129,7 @@ class Webhooks:
     def __init__(
         self,
         jobs: Jobs,
-        pepper: bytes,
+        pepper: Callable[[], bytes],
         *,
         allow_private: bool,
         tries_s: Sequence[float] = TRIES_S,
@@ -147,7 +147,7 @@ class Webhooks:
 
     def secret(self, caller: Caller) -> str:
         """What a caller checks signatures with."""
-        return secret(self._pepper, caller.id)
+        return secret(self._pepper(), caller.id)
 
     async def run(self) -> None:
         """Deliver what is due until cancelled."""
@@ -198,7 +198,7 @@ class Webhooks:
         return 200 <= status < 300 or status == httpx.codes.GONE  # gone: nobody will ever take it
 
     async def _post(self, url: httpx.URL, address: Address, job: Job) -> int:
-        headers, body = message(job, secret(self._pepper, job.owner), self._clock())
+        headers, body = message(job, secret(self._pepper(), job.owner), self._clock())
         headers["host"] = url.netloc.decode("ascii")
         to = url.copy_with(host=str(address))
         named = {"sni_hostname": url.host}  # the certificate is checked against the name, not the address

@@ -212,13 +212,19 @@ class Worker:
 
     async def _answer(self, ticket: Ticket, record: JobRecord) -> None:
         started = time.monotonic()
-        content = await self._patient(lambda: self._blobs.read(ticket.job, f"work-{ticket.chunk}"))
-        made = await self._runner.run(content, record)
+        made = await self._runner.run(await self._work(ticket), record)
         await self.settle(ticket, made.content, answers.settlement(made.answer))
         seconds = time.monotonic() - started - made.waited_s
         if made.model and seconds > 0:
             with contextlib.suppress(RedisError, OSError):
                 await self._store.note_speed(made.model, made.tokens / seconds)
+
+    async def _work(self, ticket: Ticket) -> bytes:
+        try:
+            return await self._patient(lambda: self._blobs.read(ticket.job, f"work-{ticket.chunk}"))
+        except GatewayError:
+            told = f"The worker {self._name} does not see the files of this job: job_blobs must be the same everywhere."
+            raise GatewayError(Code.UNAVAILABLE, told) from None
 
     async def settle(self, ticket: Ticket, content: bytes, what: Settlement) -> None:
         """Keep a result and have it counted, or drop it if another one counts."""
@@ -230,8 +236,7 @@ class Worker:
     async def _failed(self, ticket: Ticket, record: JobRecord, error: GatewayError) -> None:
         """Leave a chunk to another try, or settle it as failed where that would be of no use."""
         if error.code in FINAL:
-            content = await self._patient(lambda: self._blobs.read(ticket.job, f"work-{ticket.chunk}"))
-            made = await self._runner.failure(content, error)
+            made = await self._runner.failure(await self._work(ticket), error)
             await self.settle(ticket, made.content, answers.settlement(made.answer))
             return
         log.warning("chunk %s failed: %s", ticket.id, error.sentence)
