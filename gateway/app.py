@@ -29,6 +29,7 @@ from starlette.middleware.cors import CORSMiddleware
 from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
+from gateway.access import pepper
 from gateway.database import Database, open_database
 from gateway.deployments import Deployments, StoredDeployments
 from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
@@ -38,16 +39,20 @@ from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
-from gateway.http import dialect_pages, health, models, openapi, operations, pages
+from gateway.http import dialect_pages, health, jobs, models, openapi, operations, pages
 from gateway.http.access import Access
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.health import Probes, Readiness
+from gateway.http.idempotency import AnswersInMemory, Entry, Promise
+from gateway.http.jobs import JobEndpoints, deferrable
 from gateway.http.metrics import Metrics
 from gateway.http.middleware import ExchangeMiddleware
 from gateway.http.models import Models
 from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
+from gateway.http.uploads import Bounds
 from gateway.jobs import JobPool
+from gateway.jobs.webhooks import Webhooks
 from gateway.logs import configure_logging
 from gateway.service import ForecastCache, ForecastService
 from gateway.settings import DialectSettings, Resolved, ServerSettings, Settings, SettingsError
@@ -82,6 +87,7 @@ class Parts:
     service: ForecastService
     deployments: Deployments
     pool: JobPool
+    webhooks: Webhooks
 
 
 def catalog_of(settings: Settings) -> Catalog:
@@ -98,6 +104,7 @@ def build(resolved: Resolved) -> Parts:
     metrics = Metrics()
     engine = Engine(catalog, settings.engine, metrics)
     service = ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb))
+    pool = JobPool(service, catalog, settings, ensembles=True, embedded=True)
     return Parts(
         settings=settings,
         catalog=catalog,
@@ -105,7 +112,12 @@ def build(resolved: Resolved) -> Parts:
         engine=engine,
         service=service,
         deployments=Deployments(settings.deployments),
-        pool=JobPool(service, catalog, settings, ensembles=True, embedded=True),
+        pool=pool,
+        webhooks=Webhooks(
+            pool.jobs,
+            lambda: pepper.read(settings.server.data_dir, settings.server.key_pepper),
+            allow_private=settings.jobs.webhook_allow_private,
+        ),
     )
 
 
@@ -138,13 +150,18 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
     dialects = enabled(parts.settings.dialects)
     probes = Probes(parts.service, parts.engine, readiness)
     calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest)
+    later = _job_endpoints(parts)
+    at_once = operations.endpoints(canonical.OPERATIONS, calls, server)
+    memory = AnswersInMemory()
+    promise = Promise(lambda: parts.pool.jobs.kept(Entry) or memory, server)
     described = [
-        *operations.endpoints(canonical.OPERATIONS, calls, server),
+        *(deferrable(operation, e, later) for operation, e in zip(canonical.OPERATIONS, at_once, strict=True)),
         *operations.endpoints(operations_of(dialects), calls, server, parts.deployments.all),
         *health.endpoints(probes, render_error),
         *models.endpoints(Models(parts.service), render_error),
         parts.metrics.endpoint(render_error),
     ]
+    described = [*map(promise.over, described), *jobs.endpoints(later, render_error, {})]
     return [
         *described,
         *openapi.endpoints(described, ErrorBody, render_error),
@@ -153,6 +170,18 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
         *web_pages.endpoints(render_error),
         *reading.endpoints(render_error),
     ]
+
+
+def _job_endpoints(parts: Parts) -> JobEndpoints:
+    server, bounds = parts.settings.server, parts.settings.jobs
+    return JobEndpoints(
+        jobs=parts.pool.jobs,
+        operations={o.job: o for o in canonical.OPERATIONS if o.job is not None},
+        server=server,
+        bounds=Bounds(max_bytes=bounds.max_upload_bytes, timeout_s=bounds.upload_timeout_s),
+        uploads_dir=Path(server.data_dir).expanduser() / "uploads",
+        webhooks=parts.webhooks,
+    )
 
 
 def enabled(settings: DialectSettings) -> tuple[Dialect, ...]:
@@ -199,6 +228,7 @@ def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], Abstr
         beside = [
             asyncio.create_task(_prove(parts.service, readiness)),
             asyncio.create_task(parts.deployments.watch(StoredDeployments(database))),
+            asyncio.create_task(parts.webhooks.run()),
         ]
         try:
             yield
@@ -254,8 +284,9 @@ def serve(resolved: Resolved) -> None:
     configure_logging(server.log_level, server.log_format)
     _make_folder(server.data_dir)
     listener = _listen(server.host, server.port)
+    app = create_app(resolved)
     config = uvicorn.Config(
-        create_app(resolved),
+        app,
         http=BoundedProtocol,
         ws="none",
         lifespan="on",
@@ -271,7 +302,9 @@ def serve(resolved: Resolved) -> None:
     gc.freeze()
     # uvicorn raises the signal again when it has stopped in good order; SIGTERM has done its work by then.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    http = uvicorn.Server(config)
+    app.state.stopping = lambda: http.should_exit
+    http.run(sockets=[listener])
     log.info("stopped")
 
 

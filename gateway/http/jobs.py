@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -77,7 +78,6 @@ class JobEndpoints:
     bounds: Bounds
     uploads_dir: Path  # where Parquet lies while it is read
     webhooks: Webhooks
-    stopping: Callable[[], bool]
 
     # -- handing in ---
 
@@ -168,7 +168,7 @@ class JobEndpoints:
     async def watch(self, request: Request) -> Response:
         changes = self.jobs.events(_id(request), _caller(request))
         first = await anext(changes)
-        stream = events.stream(first, changes, self.stopping)
+        stream = events.stream(first, changes, partial(_stopping, request))
         return StreamingResponse(stream, media_type=events.MEDIA_TYPE, headers={"cache-control": "no-store"})
 
     # -- fetching ---
@@ -453,6 +453,12 @@ def endpoints(
 
 READING = (Code.NOT_ACCEPTABLE, Code.UNAVAILABLE)
 ANSWERS = dict[str, Any]
+
+
+def _stopping(request: Request) -> bool:
+    """Whether the server waits for its last answers; `serve` tells it by the application's state."""
+    told: Callable[[], bool] | None = getattr(request.app.state, "stopping", None)
+    return told is not None and told()
 
 
 def _caller(request: Request) -> Caller:
