@@ -80,6 +80,115 @@ class ForecastAnswer(msgspec.Struct, frozen=True):
     latency_ms: float
 
 
+class BatchError(msgspec.Struct, frozen=True):
+    """Why one request of a batch has no forecast, and the wrong places of it."""
+
+    error: str
+    code: str = "UNKNOWN"
+    detail: list[dict[str, object]] = []
+
+
+class BatchItem(msgspec.Struct, frozen=True):
+    """`result` where `ok`, else `error`."""
+
+    ok: bool
+    result: ForecastAnswer | None = None
+    error: BatchError | None = None
+
+
+class _Batch(msgspec.Struct):
+    data: list[BatchItem]
+
+
+class RankedModel(msgspec.Struct, frozen=True):
+    """One candidate of an ensemble and what became of it."""
+
+    model: str
+    rank: int
+    score: float | None
+    weight: float
+    status: str
+    error: str | None = None
+
+
+class EnsembleAnswer(msgspec.Struct, frozen=True):
+    """A blend, and how its candidates did."""
+
+    ensemble_result: ForecastAnswer
+    ranked_results: list[RankedModel]
+    scoring_metric: str
+    usage: dict[str, int]
+    latency_ms: float
+
+
+class BacktestWindow(msgspec.Struct, frozen=True):
+    """One fold of one series."""
+
+    cutoff: int
+    metrics: dict[str, float | None]
+    mean: list[list[float]] = []
+    quantile_predictions: list[QuantilePrediction] = []
+    actuals: list[list[float | None]] = []
+    timestamps: list[str] | None = None
+
+
+class BacktestOutput(msgspec.Struct, frozen=True):
+    """Every fold of one series; `error` is set where it failed alone."""
+
+    windows: list[BacktestWindow] = []
+    metrics: dict[str, float | None] = {}
+    notices: list[str] = []
+    metadata: dict[str, object] | None = None
+    error: SeriesError | None = None
+
+
+class BacktestAnswer(msgspec.Struct, frozen=True):
+    """How good a model's forecasts were."""
+
+    id: str
+    model: str
+    outputs: list[BacktestOutput]
+    metrics: dict[str, float | None]
+    usage: dict[str, int]
+    latency_ms: float
+
+
+class Anomaly(msgspec.Struct, frozen=True):
+    """One value that its past did not lead to expect."""
+
+    index: int
+    channel: int
+    value: float
+    expected: float
+    lower: float
+    upper: float
+    z_score: float
+    timestamp: str | None = None
+
+
+class AnomalyOutput(msgspec.Struct, frozen=True):
+    """The anomalies of one series; `error` is set where it failed alone."""
+
+    anomalies: list[Anomaly] = []
+    is_anomaly: list[list[bool | None]] = []
+    scored_from: int = 0
+    notices: list[str] = []
+    metadata: dict[str, object] | None = None
+    error: SeriesError | None = None
+
+
+class AnomalyAnswer(msgspec.Struct, frozen=True):
+    """What was found in all series."""
+
+    id: str
+    model: str
+    outputs: list[AnomalyOutput]
+    total_points: int
+    num_anomalies: int
+    usage: dict[str, int]
+    latency_ms: float
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a job is."""
 
@@ -144,6 +253,55 @@ class Client:
         merged = {**(parameters or {}), "prediction_length": prediction_length}
         body = msgspec.json.encode({"model": model, "inputs": inputs, "parameters": merged})
         return msgspec.json.decode(self._post("/v1/forecast", body), type=ForecastAnswer)
+
+    def batch(self, requests: Sequence[Mapping[str, Json]]) -> list[BatchItem]:
+        """Make up to 64 forecasts, each a request object of the contract that succeeds or fails alone."""
+        body = msgspec.json.encode({"requests": requests})
+        return msgspec.json.decode(self._post("/v1/forecast/batch", body), type=_Batch).data
+
+    def ensemble(
+        self,
+        inputs: Sequence[Mapping[str, Json]],
+        *,
+        prediction_length: int,
+        models: Sequence[str] | None = None,
+        parameters: Mapping[str, Json] | None = None,
+        controls: Mapping[str, Json] | None = None,
+    ) -> EnsembleAnswer:
+        """Blend the models that forecast held-out ends best; `controls` are budget, windows, weighting and the like."""
+        merged = {**(parameters or {}), "prediction_length": prediction_length}
+        body = msgspec.json.encode({**(controls or {}), "models": models, "inputs": inputs, "parameters": merged})
+        return msgspec.json.decode(self._post("/v1/forecast/ensemble", body), type=EnsembleAnswer)
+
+    def backtest(
+        self,
+        model: str,
+        inputs: Sequence[Mapping[str, Json]],
+        *,
+        prediction_length: int,
+        windows: int = 1,
+        step: int | None = None,
+        metrics: Sequence[str] | None = None,
+        parameters: Mapping[str, Json] | None = None,
+    ) -> BacktestAnswer:
+        """Forecast held-out ends of each series and score them."""
+        merged = {**(parameters or {}), "prediction_length": prediction_length}
+        sent = {"model": model, "inputs": inputs, "parameters": merged, "windows": windows}
+        body = msgspec.json.encode({**sent, "step": step, "metrics": metrics})
+        return msgspec.json.decode(self._post("/v1/backtest", body), type=BacktestAnswer)
+
+    def detect_anomalies(
+        self,
+        model: str,
+        inputs: Sequence[Mapping[str, Json]],
+        *,
+        sensitivity: float = 3.0,
+        parameters: Mapping[str, Json] | None = None,
+    ) -> AnomalyAnswer:
+        """Find the values that their past did not lead to expect; a higher sensitivity finds fewer."""
+        merged = {**(parameters or {}), "sensitivity": sensitivity}
+        body = msgspec.json.encode({"model": model, "inputs": inputs, "parameters": merged})
+        return msgspec.json.decode(self._post("/v1/detect-anomalies", body), type=AnomalyAnswer)
 
     # -- jobs ---
 
