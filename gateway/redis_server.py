@@ -30,9 +30,9 @@ LOOK_S = 0.5  # between looks at a server that another gateway runs
 PAUSE_S = 0.5  # before a server that died is started again
 LONGEST_PAUSE_S = 10.0
 
-# Sets the signal that the child gets when its parent dies, then becomes redis-server.
+# Sets the signal that the child gets when its parent dies, and the umask (uvloop takes none); becomes redis-server.
 WRAPPER = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.umask(0o077); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
 )
 
@@ -162,7 +162,6 @@ class RedisServer:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             env={**os.environ, "LC_ALL": "C"},
-            umask=0o077,
         )
 
     async def _ended(self) -> None:
