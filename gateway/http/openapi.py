@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -78,12 +79,19 @@ class _Schemas:
     """Every type of the document, once, by reference."""
 
     def __init__(self, types: Iterable[object]) -> None:
-        self._types = list(dict.fromkeys(types))
-        schemas, self.components = msgspec.json.schema_components(self._types, ref_template=REF)
-        self._schemas = dict(zip(self._types, schemas, strict=True))
+        members = list(dict.fromkeys(m for kind in types for m in _members(kind)))
+        schemas, self.components = msgspec.json.schema_components(members, ref_template=REF)
+        self._schemas = dict(zip(members, schemas, strict=True))
 
     def of(self, kind: object) -> Schema:
-        return self._schemas[kind]
+        found = [self._schemas[m] for m in _members(kind)]
+        return found[0] if len(found) == 1 else {"anyOf": found}
+
+
+def _members(kind: object) -> tuple[object, ...]:
+    """The types of a union of bodies, which no decoder could tell apart and a document need not."""
+    bodies = get_args(kind) if isinstance(kind, UnionType) else ()
+    return bodies if all(isinstance(b, type) and issubclass(b, msgspec.Struct) for b in bodies) and bodies else (kind,)
 
 
 def _types(endpoints: Iterable[Endpoint], error: type) -> Iterable[object]:
