@@ -23,6 +23,7 @@ Result = SeriesForecast | SeriesFailure
 
 FIRST_TOKENS_PER_S = 10_000.0  # of a model that has not run yet; its first batch replaces it
 SPEED_MEMORY = 0.9  # how much of the measured speed outlives a batch
+PATIENCE = 3  # cancel graces for a group that nobody waits for while others of its cut do: a restart costs them time
 
 
 class Observer(Protocol):
@@ -62,6 +63,7 @@ class _Running:
     number: int
     groups: tuple[Group, ...]
     done: int = 0  # groups answered; the next one is being computed
+    since: float = 0.0  # when that one began
     watch: asyncio.TimerHandle | None = None  # over the group that is being computed
     farewell: asyncio.TimerHandle | None = None  # runs when nobody waits for the cut any more
 
@@ -73,10 +75,14 @@ class _Running:
         if self.watch is not None:
             self.watch.cancel()
 
-    def end(self) -> None:
-        self.unwatch()
+    def stay(self) -> None:
         if self.farewell is not None:
             self.farewell.cancel()
+            self.farewell = None
+
+    def end(self) -> None:
+        self.unwatch()
+        self.stay()
 
 
 class _Speed:
@@ -169,6 +175,15 @@ class Batcher:
         """Series and tokens that no worker was given."""
         return len(self._queue), sum(self._queue.tokens().values())
 
+    def computing(self) -> dict[str, float]:
+        """Seconds that the group a worker computes now has taken, the longest of each model."""
+        now = asyncio.get_running_loop().time()
+        found: dict[str, float] = {}
+        for running in self._running.values():
+            model, seconds = running.left[0].key.model, now - running.since
+            found[model] = max(seconds, found.get(model, 0.0))
+        return found
+
     def _admit(self) -> None:
         """Refuse at once what would wait too long."""
         work_s = sum(t / self._speeds[m].tokens_per_s for m, t in self._queue.tokens().items())
@@ -237,6 +252,7 @@ class Batcher:
         """A group that is not done in time counts as hung."""
         running.unwatch()
         loop = asyncio.get_running_loop()
+        running.since = loop.time()
         running.watch = loop.call_later(self._settings.batch_timeout_s, self._crew.kill, worker, "hung")
 
     def done(self, worker: Worker, message: Done) -> None:
@@ -246,6 +262,8 @@ class Batcher:
         running.done += 1
         if running.left:
             self._watch(worker, running)
+            if self._alive(running.left[0].items):
+                running.stay()
         else:
             running.end()
             del self._running[worker]
@@ -280,14 +298,18 @@ class Batcher:
         return tuple(i for i in items if i.request in self._calls)
 
     def _spare(self, worker: Worker, running: _Running) -> None:
-        """Skip groups that nobody waits for; a cut of nothing else ends with its worker, after a grace."""
+        """Skip groups that nobody waits for; one that is being computed ends with its worker, after a grace."""
         dead = [n for n in range(running.done, len(running.groups)) if not self._alive(running.groups[n].items)]
         for number in dead:
             if number > running.done:
                 self._crew.skip(worker, Skip(cut=running.number, task=number))
-        if len(dead) == len(running.left) and running.farewell is None:
+        if running.done in dead:
             loop = asyncio.get_running_loop()
-            running.farewell = loop.call_later(self._settings.cancel_grace_s, self._crew.kill, worker, "cancelled")
+            graces = 1 if len(dead) == len(running.left) else PATIENCE
+            when = loop.time() + graces * self._settings.cancel_grace_s
+            if running.farewell is None or running.farewell.when() > when:
+                running.stay()
+                running.farewell = loop.call_at(when, self._crew.kill, worker, "cancelled")
 
     def lost(self, worker: Worker, reason: Loss) -> None:
         """Put back what a lost worker had not begun, and try what it was computing again in halves."""

@@ -137,6 +137,10 @@ class Engine:
         """The model, horizon class and length bucket that `series` would run in."""
         return str(item_of(card, series).key)
 
+    def computing(self) -> dict[str, float]:
+        """Seconds that the batch a worker computes now has taken, the longest of each model."""
+        return {model: s for batcher in self._batchers.values() for model, s in batcher.computing().items()}
+
     def snapshot(self) -> EngineSnapshot:
         """What the engine does now."""
         waiting = [b.waiting for b in self._batchers.values()]

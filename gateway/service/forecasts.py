@@ -127,6 +127,10 @@ class ForecastService:
 
     # -- forecasts ---
 
+    def computing(self) -> dict[str, float]:
+        """Seconds that the batch a worker computes now has taken, the longest of each model."""
+        return self._engine.computing()
+
     async def forecast(self, request: ForecastRequest, *, caller: Caller, deadline: float) -> Forecast | ForecastPlan:
         """Forecast every series of `request`, or say what would be done if it is a dry run.
 

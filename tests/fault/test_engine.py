@@ -469,6 +469,28 @@ def test_a_batch_that_nobody_waits_for_ends_with_its_worker(gate: Gate) -> None:
     check(steps())
 
 
+def test_a_batch_that_nobody_waits_for_does_not_hold_up_the_rest_of_its_cut(gate: Gate) -> None:
+    """The gate is opened for the first caller only."""
+
+    async def steps() -> None:
+        model = card(gate=gate)
+        async with bench(model, cancel_grace_s=0.05) as b:
+            first = b.ask(model, series(0, act=models.WAIT))
+            await asyncio.to_thread(gate.wait_until_started)
+            leaving = b.ask(model, series(1, length=300, act=models.WAIT))
+            staying = b.ask(model, series(5))
+            await b.queued(2)
+            await asyncio.to_thread(gate.open)
+            await first
+            assert await asyncio.to_thread(gate.wait_until_started) == "1"
+            assert b.record.queued["statistical"] == 0, "both are in one cut"
+            leaving.cancel()
+            assert points(await staying) == [5.0]
+            assert b.record.restarts == ["cancelled"]
+
+    check(steps())
+
+
 def test_a_deadline_passes_in_the_queue(gate: Gate) -> None:
     async def steps() -> None:
         model = card(gate=gate)
