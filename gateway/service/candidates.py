@@ -34,6 +34,11 @@ class Candidate:
         """Whether it may still take part."""
         return self.refusal is None and not self.passed_over
 
+    @property
+    def pool(self) -> str:
+        """The workers that run it."""
+        return self.card.batching.pool if self.card is not None else ""
+
     def fail(self, error: GatewayError) -> None:
         """Take no further part."""
         self.refusal = error
@@ -81,7 +86,8 @@ def _named(service: ForecastService, models: tuple[str, ...], caller: Caller) ->
             continue
         candidate = Candidate(model=info.card.id, card=info.card)
         if info.status.state not in SERVABLE:
-            candidate.refusal = GatewayError(Code.UNAVAILABLE, info.status.reason)
+            status = info.status
+            candidate.refusal = GatewayError(Code.UNAVAILABLE, status.reason, retry_after_s=status.retry_after_s)
         found.setdefault(info.card.id, candidate)
     return list(found.values())
 

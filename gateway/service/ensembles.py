@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -36,6 +36,8 @@ RESERVE = 3.0  # times the longest forecast expected, kept for the forecasts of 
 RESTART_S = 2.0  # kept besides: a withdrawn batch ends with its worker, whose models are loaded again
 LARGEST_RESERVE = 0.5  # of the budget
 IN_TIME = 0.95  # of the time to the caller's deadline: the blend has to be made and sent
+HANG_SHARE = 0.2  # of the budget: a candidate whose one batch takes longer is withdrawn if it holds others up
+PROBE_S = 0.1  # between two looks at what the engine computes
 RETRY_S = 1.0  # between two calls of a model that is being loaded or has too much to do
 
 
@@ -67,14 +69,27 @@ class _Run:
         return replace(asked, quantile_levels=levels, num_samples=None, sample_method=None)
 
     @property
+    def seconds(self) -> float:
+        """Of the budget, as far as the caller's deadline leaves it."""
+        return self.end - self.began
+
+    @property
     def late(self) -> GatewayError:
-        said = f"did not come within the budget of {self.end - self.began:g} s"
-        return GatewayError(Code.DEADLINE_EXCEEDED, f"It {said}.")
+        """Of a candidate that has not come."""
+        sentence = f"It did not come within the budget of {self.seconds:.3g} s."
+        return GatewayError(Code.DEADLINE_EXCEEDED, sentence)
+
+    @property
+    def hung(self) -> GatewayError:
+        """Of a candidate that is withdrawn for the sake of others."""
+        limit_s = HANG_SHARE * self.seconds
+        sentence = f"It held others up: one batch took over {limit_s:.3g} s of the budget of {self.seconds:.3g} s."
+        return GatewayError(Code.DEADLINE_EXCEEDED, sentence)
 
     def reserve(self, tried: Iterable[Candidate]) -> float:
         """Seconds before the end at which the forecasts of the best must begin."""
         longest = max((_one_forecast_s(c.backtest) for c in tried if c.backtest is not None), default=0.0)
-        return min(LARGEST_RESERVE * (self.end - self.began), RESERVE * longest + RESTART_S)
+        return min(LARGEST_RESERVE * self.seconds, RESERVE * longest + RESTART_S)
 
 
 async def ensemble(
@@ -139,15 +154,12 @@ async def _try_out(run: _Run, tried: Sequence[Candidate]) -> None:
         while pending:
             some = any(c.backtest is not None for c in tried)
             until = run.end - run.reserve(tried) if some else run.end
-            done, pending = await _first(pending, until)
-            for task in done:
-                _settle(tasks[task], task)
-            if not done:
+            if _now() >= until:
                 break
+            await _progress(run, tasks, pending, until)
     finally:
         for task in pending:
-            _withdraw(task)
-            tasks[task].fail(run.late)
+            _withdraw(task, tasks[task], run.late)
 
 
 def _backtest(run: _Run, candidate: Candidate) -> Callable[[], Awaitable[None]]:
@@ -176,7 +188,7 @@ async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidat
     try:
         while pending or spare:
             some = any(c.forecast is not None for c in wanted)
-            if some and all(tasks[task] not in wanted for task in pending):
+            if _now() >= run.end or (some and all(tasks[task] not in wanted for task in pending)):
                 break
             if spare and not some and (not pending or _now() >= hurry):
                 chosen = min(spare, key=_seconds) if pending else spare[0]
@@ -185,15 +197,10 @@ async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidat
                 tasks[task] = chosen
                 pending.add(task)
                 hurry = run.end
-            done, pending = await _first(pending, hurry if spare and not some else run.end)
-            for task in done:
-                _settle(tasks[task], task)
-            if not done and _now() >= run.end:
-                break
+            await _progress(run, tasks, pending, hurry if spare and not some else run.end)
     finally:
         for task in pending:
-            _withdraw(task)
-            tasks[task].fail(run.late)
+            _withdraw(task, tasks[task], run.late)
 
 
 def _begin(run: _Run, candidate: Candidate) -> asyncio.Task[None]:
@@ -228,24 +235,37 @@ async def _patiently(call: Callable[[], Awaitable[None]], until: float) -> None:
         await asyncio.sleep(pause)
 
 
-async def _first(
-    tasks: set[asyncio.Task[None]], until: float
-) -> tuple[set[asyncio.Task[None]], set[asyncio.Task[None]]]:
-    """Those that are done, once one is or the time is over, and the others."""
-    return await asyncio.wait(tasks, timeout=max(0.0, until - _now()), return_when=asyncio.FIRST_COMPLETED)
+async def _progress(
+    run: _Run, tasks: Mapping[asyncio.Task[None], Candidate], pending: set[asyncio.Task[None]], until: float
+) -> None:
+    """Wait for one of `pending`, not past `until`; whatever is done, or is given up, leaves the set."""
+    wait_s = min(PROBE_S, max(0.0, until - _now()))
+    done, _ = await asyncio.wait(pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        pending.discard(task)
+        error = task.exception()
+        if isinstance(error, GatewayError):
+            tasks[task].fail(error)
+        elif error is not None:
+            raise error
+    for task in _holding_up(run, tasks, pending):
+        pending.discard(task)
+        _withdraw(task, tasks[task], run.hung)
 
 
-def _settle(candidate: Candidate, task: asyncio.Task[None]) -> None:
-    """Take what a task that is done failed with; what it made, it has put into the candidate."""
-    error = task.exception()
-    if isinstance(error, GatewayError):
-        candidate.fail(error)
-    elif error is not None:
-        raise error
+def _holding_up(
+    run: _Run, tasks: Mapping[asyncio.Task[None], Candidate], pending: set[asyncio.Task[None]]
+) -> list[asyncio.Task[None]]:
+    """Those whose batch takes so long that it may never end, while others wait for the same workers."""
+    limit_s = HANG_SHARE * run.seconds
+    slow = {model for model, seconds in run.service.computing().items() if seconds > limit_s}
+    held_up = {tasks[task].pool for task in pending if tasks[task].model not in slow}
+    return [task for task in pending if tasks[task].model in slow and tasks[task].pool in held_up]
 
 
-def _withdraw(task: asyncio.Task[None]) -> None:
+def _withdraw(task: asyncio.Task[None], candidate: Candidate, error: GatewayError) -> None:
     """End a task that nobody waits for."""
+    candidate.fail(error)
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
