@@ -61,7 +61,7 @@ async def detect_anomalies(
     """
     started = time.perf_counter()
     card = service.card(request.forecast.model, caller)
-    asked = _asked(request.forecast, card)
+    asked = await paced(_asked(request.forecast, card))
     planned = await paced(plan(asked, card))
     survey = await paced(_survey(request, asked, planned))
     scan = Scan(service, asked, card, caller, deadline)
@@ -69,9 +69,9 @@ async def detect_anomalies(
         if one.season is not None:
             await _choose(one, one.season, scan, planned)
     n = asked.parameters.prediction_length
-    await scan.run([b for one in survey if one.history.error is None for b in one.history.blocks(one.first, n)])
+    await scan.run(b for one in survey if one.history.error is None for b in one.history.blocks(one.first, n))
     outputs = await paced(_outputs(request, planned, survey, scan.context))
-    marks = [o.is_anomaly for o in outputs if isinstance(o, SeriesAnomalies)]
+    total, anomalies = await paced(_counted(outputs))
     return AnomalyReport(
         id=str(uuid.uuid4()),
         created=int(time.time()),
@@ -81,8 +81,8 @@ async def detect_anomalies(
         sensitivity=_sensitivity(request),
         quantile_levels=request.forecast.parameters.quantile_levels or (),
         outputs=outputs,
-        total_points=sum(int(np.isfinite(m).sum()) for m in marks),
-        num_anomalies=sum(int(np.nansum(m)) for m in marks),
+        total_points=total,
+        num_anomalies=anomalies,
         usage=scan.usage,
         latency_ms=round((time.perf_counter() - started) * 1e3, 3),
         queue_ms=scan.queue_ms,
@@ -119,7 +119,7 @@ def _sensitivity(request: AnomalyRequest) -> float:
     return DEFAULT_SENSITIVITY if asked is None else asked
 
 
-def _asked(sent: ForecastRequest, card: ModelCard) -> ForecastRequest:
+def _asked(sent: ForecastRequest, card: ModelCard) -> Steps[ForecastRequest]:
     """What every block asks of the model, and the series without covariates of which only the future is known."""
     p = sent.parameters
     _refuse_unsuitable(p, card)
@@ -133,8 +133,11 @@ def _asked(sent: ForecastRequest, card: ModelCard) -> ForecastRequest:
         num_samples=p.num_samples if sampled else None,
         sample_method=p.sample_method if sampled else None,
     )
-    series = tuple(_without_future_only(one) for one in sent.series)
-    return replace(sent, model=card.id, series=series, parameters=parameters, metadata=None)
+    series = []
+    for one in sent.series:
+        series.append(_without_future_only(one))
+        yield
+    return replace(sent, model=card.id, series=tuple(series), parameters=parameters, metadata=None)
 
 
 def _refuse_unsuitable(p: Parameters, card: ModelCard) -> None:
@@ -181,7 +184,7 @@ class _Surveyed:
 
 def _survey(request: AnomalyRequest, asked: ForecastRequest, planned: Plan) -> Steps[list[_Surveyed]]:
     """Every series; raises GatewayError where there is too much to score, or nothing."""
-    _refuse_too_much(request, asked)
+    yield from _refuse_too_much(request, asked)
     surveyed, faults = [], []
     for i, (sent, source) in enumerate(zip(request.forecast.series, asked.series, strict=True)):
         first = first_scored(len(source.target), request.scored_from)
@@ -214,20 +217,21 @@ def _season_too_long(p: Parameters, first: int, card: ModelCard) -> bool:
     )
 
 
-def _refuse_too_much(request: AnomalyRequest, asked: ForecastRequest) -> None:
+def _refuse_too_much(request: AnomalyRequest, asked: ForecastRequest) -> Steps[None]:
     """A body of a megabyte can ask for days of work, or for more numbers than one answer holds."""
     p = asked.parameters
     levels = request.forecast.parameters.quantile_levels or ()
-    numbers = sum(series.target.size for series in asked.series) * (ARRAYS + len(levels))
+    assert p.context_length is not None
+    numbers = read = 0
+    for series in asked.series:
+        rows, channels = series.target.shape
+        numbers += rows * channels * (ARRAYS + len(levels))
+        blocks = -(-max(0, rows - first_scored(rows, request.scored_from)) // p.prediction_length)
+        read += blocks * channels * min(rows, p.context_length)
+        yield
     if numbers > MAX_NUMBERS:
         told = f"the answer would hold {numbers} numbers, more than the {MAX_NUMBERS} of one call: send fewer series"
         raise GatewayError.invalid(Fault(("inputs",), told))
-    assert p.context_length is not None
-    read = 0
-    for series in asked.series:
-        rows, channels = series.target.shape
-        blocks = -(-max(0, rows - first_scored(rows, request.scored_from)) // p.prediction_length)
-        read += blocks * channels * min(rows, p.context_length)
     if read > MAX_READ:
         told = (
             f"the contexts of all blocks hold {read} values, more than the {MAX_READ} of one call: send fewer series, "
@@ -241,7 +245,8 @@ async def _choose(one: _Surveyed, season: int, scan: Scan, planned: Plan) -> Non
     history, n = one.history, planned.horizon
     relative = await paced(usual(history.source.target, season))
     plain = History.of(history.source, history.item, len(planned.levels))
-    other = History.of(history.source, history.item, len(planned.levels), relative)
+    other = History.of(history.source, history.item, len(planned.levels))
+    other.relative_to(relative)
     # Each block begins before the scored rows, and after enough rows that relative ones are there to be read.
     begin, end = max((FEWEST + 1) * season - season // 2, one.first - season), one.first - n
     cuts = np.unique(np.linspace(min(begin, end), end, TRIAL_BLOCKS).astype(int)).tolist()
@@ -250,7 +255,7 @@ async def _choose(one: _Surveyed, season: int, scan: Scan, planned: Plan) -> Non
     both = np.isfinite(losses[0]) & np.isfinite(losses[1])
     share = float(losses[1][both].sum()) / float(losses[0][both].sum()) if losses[0][both].any() else 1.0
     if share < TRIAL_SHARE:
-        history.usual = relative
+        history.relative_to(relative)
         detail = (
             f"A season of {season} steps is too long for the {scan.context} that are read: values were forecast "
             f"relative to their place in the season, which left {share:.0%} of the error before the scored rows."
@@ -287,6 +292,17 @@ def _outputs(
         faults = (Fault(("inputs", 0, "target"), first.sentence),) if first.code is Code.INVALID_ARGUMENT else ()
         raise GatewayError(first.code, first.sentence, faults=faults)
     return tuple(outputs)
+
+
+def _counted(outputs: Sequence[SeriesAnomalies | SeriesError]) -> Steps[tuple[int, int]]:
+    """Cells that were scored, and anomalies among them."""
+    scored = anomalies = 0
+    for output in outputs:
+        if isinstance(output, SeriesAnomalies):
+            scored += int(np.isfinite(output.is_anomaly).sum())
+            anomalies += int(np.nansum(output.is_anomaly))
+        yield
+    return scored, anomalies
 
 
 def _judged(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,7 +48,8 @@ class History:
     source: SeriesInput
     item: int
     quantiles: Array  # (levels, time, channels): of each row by its own block, NaN where there is none
-    usual: Usual | None = None  # the model reads values relative to it
+    read: SeriesInput  # what the model reads of `source`
+    usual: Usual | None = None  # what `read` is relative to
     error: SeriesError | None = None  # nothing can be forecast, or the first block that failed
     failed: list[Block] = field(default_factory=list)
     forecast: int = 0  # blocks
@@ -56,16 +57,14 @@ class History:
     _said: dict[tuple[str, tuple[str, ...]], tuple[int, Notice]] = field(default_factory=dict)  # blocks, and the last
 
     @classmethod
-    def of(cls, source: SeriesInput, item: int, levels: int, usual: Usual | None = None) -> History:
+    def of(cls, source: SeriesInput, item: int, levels: int) -> History:
         """A history of which nothing is forecast yet."""
-        return cls(source, item, np.full((levels, *source.target.shape), np.nan), usual)
+        return cls(source, item, np.full((levels, *source.target.shape), np.nan), source)
 
-    @property
-    def read(self) -> SeriesInput:
-        """What the model reads."""
-        if self.usual is None:
-            return self.source
-        return replace(self.source, target=self.usual.relative(self.source.target))
+    def relative_to(self, usual: Usual) -> None:
+        """Let the model read values relative to their place in the season from now on."""
+        self.usual = usual
+        self.read = replace(self.source, target=usual.relative(self.source.target))
 
     def blocks(self, first: int, rows: int) -> Iterator[Block]:
         """The blocks from row `first` on that hold a value; the last may be shorter."""
@@ -130,7 +129,7 @@ class Scan:
         self.queue_ms = 0.0
         self.compute_ms = 0.0
 
-    async def run(self, blocks: Sequence[Block]) -> None:
+    async def run(self, blocks: Iterable[Block]) -> None:
         """Forecast `blocks` into their histories; cancelling withdraws the work. Raises GatewayError."""
         calls = self._calls(blocks)
         first = next(calls, None)
@@ -149,20 +148,19 @@ class Scan:
         channels: int = block.of.source.target.shape[1]
         return min(block.cut, self.context) * channels
 
-    def _calls(self, blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    def _calls(self, blocks: Iterable[Block]) -> Iterator[list[Block]]:
         """Blocks of one length in calls that are small enough to be held at once."""
-        call: list[Block] = []
-        values = 0
-        for block in sorted(blocks, key=lambda b: -b.rows):  # stable: otherwise in order
+        open_calls: dict[int, list[Block]] = {}  # by length: only the last blocks of series are shorter
+        values: dict[int, int] = {}
+        for block in blocks:
+            call = open_calls.setdefault(block.rows, [])
             size = self.values_read(block)
-            full = len(call) >= CALL_BLOCKS or values + size > CALL_VALUES
-            if call and (full or block.rows != call[0].rows):
+            if call and (len(call) >= CALL_BLOCKS or values[block.rows] + size > CALL_VALUES):
                 yield call
-                call, values = [], 0
+                call = open_calls[block.rows] = []
+            values[block.rows] = (values[block.rows] if call else 0) + size
             call.append(block)
-            values += size
-        if call:
-            yield call
+        yield from open_calls.values()
 
     async def _work(self, calls: Iterator[list[Block]]) -> None:
         for call in calls:
@@ -203,17 +201,28 @@ class Scan:
 
     def _known(self, blocks: Sequence[Block]) -> Steps[list[tuple[SeriesInput, tuple[int, ...]]]]:
         """Each block's series as it was known before the block, and the channels that can be forecast."""
-        read = {id(block.of): block.of.read for block in blocks}
         known = []
         for block in blocks:
-            before, unknown = as_known(read[id(block.of)], block.cut, block.rows)
+            before, unknown = as_known(*self._near(block), block.rows)
             if unknown:
                 block.of.say(notice("covariates_unknown_ahead", block.of.item, unknown))
-            if not self._card.calendar_features:
-                before = replace(before, start=None)  # nobody reads it: spare the stamps of every block
             known.append(self._observed(before))
             yield
         return known
+
+    def _near(self, block: Block) -> tuple[SeriesInput, int]:
+        """The part of a history that a block is forecast from or tested on, and where the block begins in it."""
+        read, first = block.of.read, max(0, block.cut - self.context)
+        if self._card.calendar_features:  # stamps are counted from the start of the whole series
+            return read, block.cut
+        rows = slice(first, block.cut + block.rows)
+        near = replace(
+            read,
+            target=read.target[rows],
+            start=None,  # nobody reads it: spare the stamps of every block
+            past_covariates={name: values[rows] for name, values in read.past_covariates.items()},
+        )
+        return near, block.cut - first
 
     def _observed(self, before: SeriesInput) -> tuple[SeriesInput, tuple[int, ...]]:
         """`before` with only the channels that have a value among the rows that are read."""
