@@ -30,7 +30,6 @@ from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
 from gateway import __version__
 from gateway.access import pepper
-from gateway.database import Database, open_database
 from gateway.deployments import Deployments, StoredDeployments
 from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
 from gateway.dialects.base import Dialect, Operation
@@ -39,8 +38,9 @@ from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
-from gateway.http import dialect_pages, health, jobs, models, openapi, operations, pages
-from gateway.http.access import Access
+from gateway.http import account, dialect_pages, health, jobs, models, openapi, operations, pages, usage
+from gateway.http.account import Account
+from gateway.http.accounts import Accounts, open_accounts
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.health import Probes, Readiness
 from gateway.http.idempotency import AnswersInMemory, Entry, Promise
@@ -51,6 +51,7 @@ from gateway.http.models import Models
 from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
 from gateway.http.uploads import Bounds
+from gateway.http.usage import UsageEndpoints
 from gateway.jobs import JobPool
 from gateway.jobs.webhooks import Webhooks
 from gateway.logs import configure_logging
@@ -131,25 +132,25 @@ def create_app(resolved: Resolved) -> Starlette:
 
 
 def assemble(parts: Parts) -> Starlette:
-    """The application over parts that were made already."""
-    server = parts.settings.server
+    """The application over parts that were made already. Opens the database of the installation."""
     readiness = Readiness()
-    access = Access(allow_anonymous=server.allow_anonymous)
+    accounts = open_accounts(parts.settings, parts.metrics)
+    _check_address(parts.settings.server, accounts)
     app = Starlette(
-        routes=routes(_endpoints(parts, readiness), access, render_error),
-        middleware=_middleware(parts.metrics, server),
-        lifespan=_lifespan(parts, readiness),
+        routes=routes(_endpoints(parts, accounts, readiness), accounts.access, render_error),
+        middleware=_middleware(parts.metrics, accounts, parts.settings.server),
+        lifespan=_lifespan(parts, accounts, readiness),
     )
     app.router.redirect_slashes = False  # a POST that is redirected arrives as something else
     return app
 
 
-def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
+def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[Endpoint]:
     """Everything that is served, the busiest first."""
     server = parts.settings.server
     dialects = enabled(parts.settings.dialects)
     probes = Probes(parts.service, parts.engine, readiness)
-    calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest)
+    calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge)
     later = _job_endpoints(parts)
     at_once = operations.endpoints(canonical.OPERATIONS, calls, server)
     memory = AnswersInMemory()
@@ -159,9 +160,15 @@ def _endpoints(parts: Parts, readiness: Readiness) -> list[Endpoint]:
         *operations.endpoints(operations_of(dialects), calls, server, parts.deployments.all),
         *health.endpoints(probes, render_error),
         *models.endpoints(Models(parts.service), render_error),
+        *usage.endpoints(_usage(parts.settings, accounts), render_error),
         parts.metrics.endpoint(render_error),
     ]
-    described = [*map(promise.over, described), *jobs.endpoints(later, render_error, {})]
+    described = [
+        *map(promise.over, described),
+        *jobs.endpoints(later, render_error, {}),
+        # their answers hold keys, which are kept nowhere, not even for a repeated call
+        *account.endpoints(Account(accounts.ring, accounts.sessions, accounts.access), render_error),
+    ]
     return [
         *described,
         *openapi.endpoints(described, ErrorBody, render_error),
@@ -184,6 +191,12 @@ def _job_endpoints(parts: Parts) -> JobEndpoints:
     )
 
 
+def _usage(settings: Settings, accounts: Accounts) -> UsageEndpoints:
+    return UsageEndpoints(
+        accounts.database, accounts.ledger, accounts.ring.keys, ledger_days=settings.ledger.ledger_days
+    )
+
+
 def enabled(settings: DialectSettings) -> tuple[Dialect, ...]:
     """The dialects that are served. Raises SettingsError for a name that none has."""
     names = [dialect.name for dialect in DIALECTS]
@@ -199,9 +212,11 @@ def operations_of(dialects: Sequence[Dialect]) -> tuple[Operation[Any, Any], ...
     return (*shared.operations([dialect.name for dialect in dialects]), *own)
 
 
-def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:
+def _middleware(metrics: Metrics, accounts: Accounts, server: ServerSettings) -> list[Middleware]:
     """The layers around every endpoint, the outermost first."""
-    layers = [Middleware(ExchangeMiddleware, metrics=metrics, render_error=render_error)]
+    layers = [
+        Middleware(ExchangeMiddleware, metrics=metrics, render_error=render_error, when_over=accounts.request_over)
+    ]
     if server.cors_origins:
         layers.append(
             Middleware(
@@ -209,7 +224,14 @@ def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:
                 allow_origins=server.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "server-timing", "retry-after"],
+                expose_headers=[
+                    "x-request-id",
+                    "server-timing",
+                    "retry-after",
+                    "ratelimit-limit",
+                    "ratelimit-remaining",
+                    "ratelimit-reset",
+                ],
             )
         )
     layers.append(Middleware(CompressionMiddleware))
@@ -219,34 +241,30 @@ def _middleware(metrics: Metrics, server: ServerSettings) -> list[Middleware]:
 # -- lifespan ---
 
 
-def _lifespan(parts: Parts, readiness: Readiness) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    parts: Parts, accounts: Accounts, readiness: Readiness
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await parts.engine.start()
-        parts.pool.start()
-        database = await asyncio.to_thread(_database, parts.settings)
-        beside = [
-            asyncio.create_task(_prove(parts.service, readiness)),
-            asyncio.create_task(parts.deployments.watch(StoredDeployments(database))),
-            asyncio.create_task(parts.webhooks.run()),
-        ]
-        try:
-            yield
-        finally:
-            readiness.ready, readiness.reason = False, "The gateway is stopping."
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            database.close()
-            await parts.pool.stop(parts.settings.server.shutdown_grace_s / 2)
-            await parts.engine.stop(parts.settings.server.shutdown_grace_s)
+        async with accounts.running():
+            await parts.engine.start()
+            parts.pool.start()
+            beside = [
+                asyncio.create_task(_prove(parts.service, readiness)),
+                asyncio.create_task(parts.deployments.watch(StoredDeployments(accounts.database))),
+                asyncio.create_task(parts.webhooks.run()),
+            ]
+            try:
+                yield
+            finally:
+                readiness.ready, readiness.reason = False, "The gateway is stopping."
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+                await parts.pool.stop(parts.settings.server.shutdown_grace_s / 2)
+                await parts.engine.stop(parts.settings.server.shutdown_grace_s)
 
     return lifespan
-
-
-def _database(settings: Settings) -> Database:
-    """The installation's SQL database, made where there is none yet."""
-    return open_database(settings.server.data_dir, settings.ledger.database_url)
 
 
 async def _prove(service: ForecastService, readiness: Readiness) -> None:
@@ -338,8 +356,6 @@ def _announce(server: ServerSettings, listener: socket.socket) -> None:
         '{"model": "seasonal-naive", "inputs": [{"target": [[110], [113], [108], [116]]}], '
         '"parameters": {"prediction_length": 3}}'
     )
-    if not server.allow_anonymous and not _is_loopback(host):
-        log.warning("other_machines_are_refused", reason="no keys, and allow_anonymous is not set")
     print(
         f"Forecast Gateway {__version__} on {url}\n"
         f"  pages: {url}/docs  {url}/metrics\n"
@@ -348,5 +364,20 @@ def _announce(server: ServerSettings, listener: socket.socket) -> None:
     )
 
 
+def _check_address(server: ServerSettings, accounts: Accounts) -> None:
+    """Raise UNAUTHENTICATED where others could reach a gateway that knows nobody, and nobody said that they may."""
+    if server.allow_anonymous or _is_loopback(server.host) or accounts.ring.keys.version()[1]:
+        return
+    raise GatewayError(
+        Code.UNAUTHENTICATED,
+        f"{server.host} is an address that others can reach, and there is no key yet. Make one with\n"
+        f"  forecast-gateway keys create --data-dir {server.data_dir} --name NAME --admin\n"
+        "or serve everyone with --allow-anonymous.",
+    )
+
+
 def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host).is_loopback
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -89,6 +89,12 @@ def same_origin(scope: Scope) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
+def from_own_page(scope: Scope) -> bool:
+    """Whether a browser says that a page of this gateway sent the request."""
+    headers = Headers(scope=scope)
+    return same_origin(scope) and (headers.get("sec-fetch-site") == "same-origin" or "origin" in headers)
+
+
 def _parsed(text: str) -> Address | None:
     try:
         found = ipaddress.ip_address(text)
