@@ -42,6 +42,7 @@ PARAMETER = Parameter(
     place="header",
     description="A text of the caller's choice. The same key with the same body gets the first answer again, marked "
     f"`{REPLAYED}: true`; with another body it is a CONFLICT. Kept for 24 hours.",
+    codes=(Code.CONFLICT,),
 )
 
 

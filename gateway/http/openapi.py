@@ -28,13 +28,13 @@ and may be compressed with gzip or zstd. Every answer carries `x-request-id` and
 
 # Codes that a path may answer with, by what it is.
 ALWAYS = (Code.UNAUTHENTICATED, Code.INTERNAL)
+WITH_CALLER = (Code.PERMISSION_DENIED, Code.RESOURCE_EXHAUSTED)
 WITH_INPUT = (Code.INVALID_ARGUMENT, Code.NOT_FOUND)
 WITH_BODY = (
     Code.MALFORMED,
     Code.NOT_ACCEPTABLE,
     Code.PAYLOAD_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE,
-    Code.RESOURCE_EXHAUSTED,
 )
 WITH_WORK = (Code.MODEL_FAILED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
@@ -165,9 +165,11 @@ def _errors(endpoint: Endpoint, schema: Schema) -> Schema:
         codes += WITH_INPUT
     if docs.request is not None:
         codes += [*WITH_BODY, *WITH_WORK]
+    if endpoint.role != "public":
+        codes += WITH_CALLER
     if endpoint.role == "operator":
-        codes += [Code.PERMISSION_DENIED, *WITH_WORK]
-    codes += docs.codes
+        codes += WITH_WORK
+    codes += [*docs.codes, *(c for p in endpoint.parameters for c in p.codes)]
     found: Schema = {}
     for code in sorted(set(codes), key=lambda c: STATUS[c]):
         status = str(STATUS[code])

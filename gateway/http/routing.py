@@ -39,6 +39,7 @@ class Parameter:
     place: Literal["query", "path", "header"]
     type: object = str
     description: str = ""
+    codes: tuple[Code, ...] = ()  # errors that only callers who send it can meet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
