@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.dialects.base import Call, Steps
-from gateway.dialects.canonical import envelope
+from gateway.dialects.canonical import envelope, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format
 from gateway.errors import MAX_FAULTS, Code, Fault, FaultType, GatewayError, Place
@@ -133,7 +133,7 @@ def read(call: Call, kind: type[Body], documented: type[msgspec.Struct] | None =
             return msgspec.json.decode(found.content, type=kind, strict=False), found
         except msgspec.ValidationError as failure:
             problems = tuple(
-                islice(problems_of(msgspec.json.decode(found.content), documented or kind, ()), MAX_FAULTS)
+                islice(problems_of(walk.untyped(found.content, Format.JSON), documented or kind, ()), MAX_FAULTS)
             )
             raise SchemaError(problems or (as_told(failure, ()),)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:

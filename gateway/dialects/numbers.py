@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Raw
 
 from gateway.dialects.base import Steps
-from gateway.dialects.canonical import arrays, slices
+from gateway.dialects.canonical import arrays, slices, walk
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.fastapi import Problem, SchemaError
 from gateway.domain import Array
@@ -62,7 +62,7 @@ def _slowly(raw: Raw, place: Place, depth: int) -> Steps[Array]:
     start = 0
     for piece in slices.of_array(bytes(raw), Format.JSON):
         if piece:
-            value = msgspec.json.decode(piece)
+            value = walk.untyped(piece, Format.JSON)
             problems += islice(_problems(value, place, depth, start), MAX_FAULTS)
             if problems and (len(problems) >= MAX_FAULTS or not isinstance(value, list)):
                 break

@@ -10,7 +10,9 @@ from msgspec import Raw
 
 from gateway.dialects import fastapi, numbers
 from gateway.dialects.base import Call, Steps
+from gateway.dialects.canonical import walk
 from gateway.dialects.canonical.envelope import Envelope
+from gateway.dialects.canonical.media import Format
 from gateway.dialects.fastapi import Problem, SchemaError
 from gateway.dialects.kserve.types import FREQUENCIES, UNIVARIATE, InputBody, OptionsBody, RequestBody, RequestEnvelope
 from gateway.domain import MAX_SERIES, Array, BatchRequest, ForecastRequest, Parameters, SeriesInput
@@ -90,7 +92,7 @@ def _options(raw: Raw) -> OptionsBody:
     try:
         return msgspec.json.decode(raw, type=OptionsBody, strict=False)
     except msgspec.ValidationError:
-        problems = tuple(fastapi.problems_of(msgspec.json.decode(raw), OptionsBody, ("options",)))
+        problems = tuple(fastapi.problems_of(walk.untyped(raw, Format.JSON), OptionsBody, ("options",)))
         raise SchemaError(problems or (Problem(("options",), "object"),)) from None
 
 
