@@ -50,7 +50,7 @@ def _hand_in(client: Client, args: argparse.Namespace, job: Job, series: Sequenc
     digest = _digest(args, head)
     for attempt in range(1, 100):
         console = Console(stderr=True)
-        with bar(console) as progress:
+        with bar(console, stays=False) as progress:
             task = progress.add_task("sending", total=len(series), failed="")
             inputs = _inputs(series, partial(progress.advance, task))
             handed = client.upload(head, inputs, idempotency_key=f"{digest}-{attempt}")
@@ -106,7 +106,7 @@ def _inputs(series: Sequence[TableSeries], sent: Callable[[], None]) -> Iterator
 def _results(client: Client, handed: Handed, series: Sequence[TableSeries]) -> Iterator[Result]:
     from rich.console import Console
 
-    with bar(Console(stderr=True)) as progress:
+    with bar(Console(stderr=True), stays=False) as progress:
         task = progress.add_task("fetching", total=len(series), failed="")
         for output in _all_outputs(client, handed.id, len(series)):
             progress.advance(task)

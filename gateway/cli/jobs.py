@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from gateway.client import Client, Job
@@ -27,6 +28,7 @@ COLOURS = {
     "cancelled": "magenta",
     "expired": "red",
 }
+SHOWN = 8  # characters of an id in a list: enough to tell jobs apart, and taken by every action
 PLAIN_S = 5.0  # between two lines of progress where there is no terminal
 
 
@@ -97,30 +99,27 @@ def list_jobs(args: argparse.Namespace) -> int:
     if not page.data:
         print("There are no jobs." if not (args.status or args.type) else "There are no such jobs.")
         return 0
-    from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("job", "type", "model", "status"):
-        table.add_column(name, no_wrap=name != "model", overflow="fold")
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("handed in", justify="right", no_wrap=True)
+        table.add_column(name, no_wrap=True)
+    for name in ("done", "took", "handed in"):
+        table.add_column(name, justify="right", no_wrap=True)
     now = time.time()
     for job in page.data:
         table.add_row(
-            job.id,
+            job.id[:SHOWN],
             job.type,
-            job.model or "",
+            (job.model or "").rpartition("/")[2],
             coloured(job),
             counts(job),
             took(job, now),
             f"{span(now - job.created)} ago",
         )
-    Console().print(table)
+    console().print(table)
     if page.next is not None:
-        print(f"More: --limit {args.limit * 5}")
+        print(f"There are more: --limit {args.limit * 5}")
     return 0
 
 
@@ -130,11 +129,11 @@ def show_job(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(job), indent=2).decode())
         return 0
-    from rich.console import Console
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
+    table.add_column(overflow="fold")
     now = time.time()
     rows = {
         "job": job.id,
@@ -154,7 +153,7 @@ def show_job(args: argparse.Namespace) -> int:
     for name, text in rows.items():
         if text:
             table.add_row(name, text)
-    Console().print(table)
+    console().print(table)
     return 0
 
 
@@ -201,10 +200,10 @@ def follow(client: Client, id: str) -> Job:
     """Show a job's progress until it is over: a bar on a terminal, else a line now and then. Returns it as it ended."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    terminal = Console(stderr=True)
+    if not terminal.is_terminal:
         return _plainly(client, id)
-    with bar(console) as progress:
+    with bar(terminal) as progress:
         task = progress.add_task("queued", total=None, failed="")
         for job in client.watch(id):
             known = job.progress
@@ -213,9 +212,8 @@ def follow(client: Client, id: str) -> Job:
     return job
 
 
-def bar(console: object) -> Progress:
-    """A bar that says how many are done and how long the rest will take."""
-    from rich.console import Console
+def bar(console: Console, *, stays: bool = True) -> Progress:
+    """A bar that says how many are done and how long the rest will take; nothing where there is no terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -225,16 +223,16 @@ def bar(console: object) -> Progress:
         TimeRemainingColumn,
     )
 
-    assert isinstance(console, Console)
     return Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False, compact=True),
         TextColumn("{task.fields[failed]}"),
         console=console,
+        transient=not stays,
+        disable=not console.is_terminal,
     )
 
 
@@ -250,12 +248,20 @@ def _plainly(client: Client, id: str) -> Job:
 # -- words ---
 
 
+def console() -> Console:
+    """Where tables are printed; in a pipe nothing is cut."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=200)
+
+
 def coloured(job: Job) -> str:
     return f"[{COLOURS.get(job.status, 'default')}]{job.status}[/]"
 
 
 def counts(job: Job) -> str:
-    return f"{job.progress.done:,} of {job.progress.total:,}"
+    return f"{job.progress.done:,}/{job.progress.total:,}"
 
 
 def ending(job: Job) -> str:
