@@ -76,6 +76,12 @@ def _anomalies(request: AnomalyRequest, card_of: CardOf) -> Cost:
     return total
 
 
+def cost_of_series(series: Iterable[SeriesInput], head: ForecastRequest, card_of: CardOf) -> Cost:
+    """What some series of a request come to that is sent piece by piece."""
+    card = card_of(head.model)
+    return Cost() if card is None else _series(series, head.parameters, card)
+
+
 def _series(series: Iterable[SeriesInput], parameters: Parameters, card: ModelCard | None) -> Cost:
     horizon, levels = parameters.prediction_length, parameters.quantile_levels
     if levels is None:

@@ -166,6 +166,15 @@ class Quota:
         return bool(self.quantities or self.concurrent or any(r.limit < VALVE for r in self.requests))
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Series and tokens that were taken, and where."""
+
+    amounts: Mapping[Unit, int]
+    slices: tuple[int, ...]
+    shared: bool  # whether in Redis
+
+
 @dataclass(slots=True, kw_only=True)
 class Grant:
     """A request before its caller's limits: what it has taken so far, and what headers say."""
@@ -174,9 +183,7 @@ class Grant:
     quota: Quota
     standings: tuple[Standing, ...] = ()
     lease: str | None = None
-    charged: dict[Unit, int] = field(default_factory=dict)
-    slices: tuple[int, ...] = ()  # where `charged` was counted
-    shared: bool = False  # whether that was in Redis
+    charges: list[Charge] = field(default_factory=list)
 
     @property
     def tightest(self) -> Standing | None:
@@ -257,22 +264,28 @@ class Limits:
         """Take what a run may use at most, before it runs. Raises RESOURCE_EXHAUSTED."""
         if grant.quota.quantities:
             amounts: dict[Unit, int] = {"series": series, "tokens": tokens}
-            grant.slices = (await self._take(grant, grant.quota.quantities, amounts, None)).slices
-            grant.charged = amounts
+            verdict, shared = await self._take(grant, grant.quota.quantities, amounts, None)
+            grant.charges.append(Charge(amounts, verdict.slices, shared))
 
     def settle(self, grant: Grant, *, series: int, usage: Usage) -> None:
         """A request is over: set what was charged right by what was delivered, in the background."""
-        used: dict[Unit, int] = {"series": series, "tokens": usage.total_tokens}
-        back: dict[Unit, int] = {unit: n - used[unit] for unit, n in grant.charged.items()}
-        grant.charged = {}
-        if not grant.shared and any(back.values()):
-            self._windows.give_back(grant.subject, grant.quota.quantities, grant.slices, back)
-            back = {}
+        left: dict[Unit, int] = {"series": series, "tokens": usage.total_tokens}
+        backs: list[tuple[Charge, dict[Unit, int]]] = []
+        for i, charge in enumerate(grant.charges):
+            last = i == len(grant.charges) - 1  # which bears what was not foreseen
+            kept = {unit: left[unit] if last else min(n, left[unit]) for unit, n in charge.amounts.items()}
+            left = {unit: left[unit] - kept[unit] for unit in left}
+            back = {unit: n - kept[unit] for unit, n in charge.amounts.items()}
+            if any(back.values()) and charge.shared:
+                backs.append((charge, back))
+            elif any(back.values()):
+                self._windows.give_back(grant.subject, grant.quota.quantities, charge.slices, back)
+        grant.charges = []
         leased = grant.lease is not None and self._leases.pop(grant.lease, None) is not None
         if grant.lease is not None and not leased:
             self._leave(grant.subject)
-        if leased or any(back.values()):
-            self._send(self._settle(grant, back, leased))
+        if leased or backs:
+            self._send(self._settle(grant, backs, leased))
 
     async def close(self) -> None:
         """Finish what is on its way to Redis."""
@@ -294,17 +307,17 @@ class Limits:
 
     async def _take(
         self, grant: Grant, rules: Sequence[Rule], amounts: Mapping[Unit, int], lease: str | None
-    ) -> Verdict:
+    ) -> tuple[Verdict, bool]:
+        """Take `amounts` from every rule, and whether in Redis. Raises RESOURCE_EXHAUSTED and takes nothing."""
         most = grant.quota.concurrent if lease is not None else 0
-        verdict, running = None, 0
+        verdict, running, shared = None, 0, False
         if self._redis is not None and grant.quota.shared:
             try:
                 verdict, running = await self._take_shared(grant.subject, rules, amounts, lease, most)
-                grant.shared = True
+                shared = True
             except (RedisError, OSError, TimeoutError) as exc:
                 self._lost(exc)
         if verdict is None:
-            grant.shared = False
             running = self._running.get(grant.subject, 0)
             free = most == 0 or running < most
             verdict = self._windows.take(grant.subject, rules, amounts if free else {}, self._clock())
@@ -321,9 +334,9 @@ class Limits:
             )
         if lease is not None:
             grant.lease = lease
-            if grant.shared:
+            if shared:
                 self._leases[lease] = grant.subject
-        return verdict
+        return verdict, shared
 
     async def _take_shared(
         self, subject: str, rules: Sequence[Rule], amounts: Mapping[Unit, int], lease: str | None, most: int
@@ -376,17 +389,17 @@ class Limits:
         else:
             self._running.pop(subject, None)
 
-    async def _settle(self, grant: Grant, back: Mapping[Unit, int], leased: bool) -> None:
+    async def _settle(self, grant: Grant, backs: Sequence[tuple[Charge, Mapping[Unit, int]]], leased: bool) -> None:
         if self._redis is None:
             return
+        rules = grant.quota.quantities
         with contextlib.suppress(RedisError, OSError, TimeoutError):  # what stays counted leaves with its window
             async with asyncio.timeout(TIMEOUT_S):
                 if leased and grant.lease is not None:
                     await self._redis.zrem(RUNNING(grant.subject), grant.lease)
-                if any(back.values()):
-                    rules = grant.quota.quantities
+                for charge, back in backs:
                     args: list[int] = []
-                    for rule, slot in zip(rules, grant.slices, strict=True):
+                    for rule, slot in zip(rules, charge.slices, strict=True):
                         args += [slot, back.get(rule.window.unit, 0)]
                     await self._give_back_script(keys=[LIMIT(grant.subject, r.window.name) for r in rules], args=args)
 

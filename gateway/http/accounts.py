@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from catalog import ModelCard
 from gateway.access import pepper
-from gateway.access.charges import cost
+from gateway.access.charges import CardOf, cost, cost_of_series
 from gateway.access.keys import Keys
 from gateway.access.limits import Limits
 from gateway.access.ring import KeyRing
 from gateway.access.sessions import Sessions
 from gateway.database import Database, open_database
-from gateway.domain import Job, Work
+from gateway.domain import Caller, ForecastRequest, Job, SeriesInput, Work
 from gateway.errors import GatewayError
 from gateway.http.access import Access
 from gateway.http.exchange import Exchange
@@ -33,6 +33,7 @@ from gateway.usage.rollups import Maintenance
 from gateway.usage.tables import ACCEPTED, Entry
 
 JOBS = "/v1/jobs"
+CHARGED_AT_ONCE = 256  # series of an upload: one question to Redis for as many as a chunk has
 HERE = frozenset({"", "localhost", "127.0.0.1", "::1"})
 
 
@@ -69,23 +70,39 @@ class Accounts:
     async def charge(self, exchange: Exchange, work: Work, service: ForecastService) -> None:
         """Take the series and tokens of `work` before it runs or is queued. Raises RESOURCE_EXHAUSTED."""
         grant = exchange.grant
+        if grant is not None and grant.quota.quantities:
+            asked = cost(work, _cards(service, exchange.caller))
+            await self.limits.charge(grant, series=asked.series, tokens=asked.tokens)
+
+    async def charged(
+        self, exchange: Exchange, head: ForecastRequest, series: AsyncIterator[SeriesInput], service: ForecastService
+    ) -> AsyncIterator[SeriesInput]:
+        """`series` as they come, each some of them charged before they are passed on. Raises RESOURCE_EXHAUSTED."""
+        grant = exchange.grant
         if grant is None or not grant.quota.quantities:
+            async for one in series:
+                yield one
             return
-
-        def card_of(name: str) -> ModelCard | None:
-            try:
-                return service.card(name, exchange.caller)
-            except GatewayError:
-                return None  # it will be refused for that
-
-        asked = cost(work, card_of)
-        await self.limits.charge(grant, series=asked.series, tokens=asked.tokens)
+        held: list[SeriesInput] = []
+        more = True
+        while more:
+            async for one in series:
+                held.append(one)
+                if len(held) == CHARGED_AT_ONCE:
+                    break
+            else:
+                more = False
+            asked = cost_of_series(held, head, _cards(service, exchange.caller))
+            await self.limits.charge(grant, series=asked.series, tokens=asked.tokens)
+            for one in held:
+                yield one
+            held.clear()
 
     def request_over(self, exchange: Exchange) -> None:
         """Settle with the caller, and take down what it was; returns at once."""
         if exchange.grant is not None:
             if exchange.job and exchange.delivered:
-                exchange.grant.charged = {}  # a job is charged by what was handed in
+                exchange.grant.charges.clear()  # a job is charged by what was handed in
             self.limits.settle(exchange.grant, series=exchange.series, usage=exchange.usage)
         if exchange.counted:
             self.ledger.record(_entry(exchange))
@@ -93,6 +110,18 @@ class Accounts:
     def job_over(self, job: Job) -> None:
         """Take down a job that is over, under the id that its submission has; telling it twice is telling it once."""
         self.ledger.record(job_entry(job))
+
+
+def _cards(service: ForecastService, caller: Caller) -> CardOf:
+    """The cards of models that `caller` may use."""
+
+    def card_of(name: str) -> ModelCard | None:
+        try:
+            return service.card(name, caller)
+        except GatewayError:
+            return None  # it will be refused for that
+
+    return card_of
 
 
 def _entry(exchange: Exchange) -> Entry:
