@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from gateway.dialects import canonical
 from tests.serving import Gateway
 
 
@@ -33,7 +34,8 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = {"/v1/forecast": 150}  # of requests; other operations have little to vary
+# Of requests; other operations have little to vary.
+EXAMPLES = {"/v1/forecast": 150, **{o.path: 60 for o in canonical.OPERATIONS if o is not canonical.FORECAST}}
 FEW = 20
 
 
@@ -71,9 +73,16 @@ def test_whatever_is_sent_is_answered_as_documented(gateway: Gateway, document: 
 
 def with_a_model(case: Case) -> Case:
     """The same request of a model that there is, so that it comes further than its name."""
-    if isinstance(case.body, dict) and "model" in case.body:
-        case.body = {**case.body, "model": "seasonal-naive"}
+    if isinstance(case.body, dict):
+        case.body = _of_a_model(case.body)
+        if isinstance(requests := case.body.get("requests"), list):
+            case.body["requests"] = [_of_a_model(r) if isinstance(r, dict) else r for r in requests]
     return case
+
+
+def _of_a_model(body: dict[str, Any]) -> dict[str, Any]:
+    known = {"model": "seasonal-naive", "models": ["seasonal-naive", "no-such-model"]}
+    return {name: known.get(name, value) for name, value in body.items()}
 
 
 def test_the_document_is_valid(document: Any) -> None:
