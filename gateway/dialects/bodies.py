@@ -20,6 +20,7 @@ from gateway.errors import Code, Fault, GatewayError, Place
 
 T = TypeVar("T")
 
+_MISSING = "Object missing required field "
 _CELLS = msgspec.json.Decoder(list[float | None])
 
 # What callers name JSON, and what their libraries send when they name nothing.
@@ -48,11 +49,17 @@ def told(body: bytes, steps: Steps[T]) -> Steps[T]:
     try:
         return (yield from steps)
     except msgspec.ValidationError as failure:
-        raise GatewayError.invalid(*walk.found((), failure, ())) from None
+        raise GatewayError.invalid(*map(_missing, walk.found((), failure, ()))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise (yield from malformed.error(body, Format.JSON, failure)) from None
     except RecursionError:
         raise malformed.too_deep() from None
+
+
+def _missing(fault: Fault) -> Fault:
+    """A field that the decoder misses, told at its own place."""
+    name = fault.msg.removeprefix(_MISSING)
+    return Fault((*fault.loc, name), "Field required", "missing") if name != fault.msg else fault
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> Steps[tuple[T, Envelope]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.dialects.base import Call, Dialect, Documentation, Kind, Operation, Reply, Steps
 from gateway.dialects.datarobot import parse, render
-from gateway.dialects.datarobot.examples import DEPLOYMENT, ODD, PREDICTIONS, VERSION
+from gateway.dialects.datarobot.examples import ODD, PREDICTIONS
 from gateway.dialects.guide import Example, Guide
 
 # Where predictions are asked for: of a dedicated server, of the platform, and of a portable server.
@@ -37,24 +37,16 @@ def _predictions(path: str, examples: tuple[Example, ...] = ()) -> Operation[Any
 
 
 def _reading(
-    path: str,
-    parses: Callable[[Call], Steps[None]],
-    renders: Callable[[Call, object], Reply],
-    summary: str,
-    examples: tuple[Example, ...] = (),
-) -> tuple[Operation[Any, Any], ...]:
-    """A path with the slash that clients send, and without."""
-    return tuple(
-        Operation(
-            method="GET",
-            path=written,
-            kind=Kind.STATUS,
-            parse=parses,
-            render=renders,
-            render_error=render.error,
-            documentation=Documentation(summary=summary, examples=examples, listed=False) if i == 0 else None,
-        )
-        for i, written in enumerate((path, path.removesuffix("/")))
+    path: str, parses: Callable[[Call], Steps[None]], renders: Callable[[Call, object], Reply], summary: str
+) -> Operation[Any, Any]:
+    return Operation(
+        method="GET",
+        path=path,
+        kind=Kind.STATUS,
+        parse=parses,
+        render=renders,
+        render_error=render.error,
+        documentation=Documentation(summary=summary, listed=False),
     )
 
 
@@ -62,11 +54,11 @@ DIALECT = Dialect(
     name="datarobot",
     operations=(
         *(_predictions(path, PREDICTIONS if i == 0 else ()) for i, path in enumerate(_PREDICTIONS)),
-        *_reading("/api/v2/version/", parse.nothing, render.version, "What `dr.Client` asks first", VERSION),
-        *_reading("/api/v2/deployments/", parse.nothing, render.deployments, "Every deployment"),
-        *_reading("/api/v2/deployments/{id}/", parse.deployment, render.deployment, "One deployment", DEPLOYMENT),
-        *_reading("/api/v2/modelDeployments/{id}/", parse.deployment, render.deployment, "The same"),
-        *_reading("/api/v2/predictionServers/", parse.nothing, render.servers, "Where predictions are made: here"),
+        _reading("/api/v2/version/", parse.nothing, render.version, "What dr.Client asks first"),
+        _reading("/api/v2/deployments/", parse.nothing, render.deployments, "Every deployment"),
+        _reading("/api/v2/deployments/{id}/", parse.deployment, render.deployment, "One deployment"),
+        _reading("/api/v2/modelDeployments/{id}/", parse.deployment, render.deployment, "The same"),
+        _reading("/api/v2/predictionServers/", parse.nothing, render.servers, "Where predictions are made: here"),
     ),
     guide=Guide(
         title="DataRobot",

@@ -45,7 +45,7 @@ def found(call: Call) -> Deployment:
     if name is None and len(call.deployments) == 1:
         return next(iter(call.deployments.values()))
     if name is None or name not in call.deployments:
-        raise errors.no_deployment(name or "", call.caller.id)
+        raise errors.no_deployment(name or "without an id", call.caller.id)
     return call.deployments[name]
 
 

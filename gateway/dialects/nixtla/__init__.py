@@ -14,7 +14,7 @@ from typing import Any
 from gateway.dialects.base import Call, Dialect, Documentation, Kind, Operation, Reply, Steps
 from gateway.dialects.guide import Example, Guide
 from gateway.dialects.nixtla import parse, render
-from gateway.dialects.nixtla.examples import ANOMALIES, CROSS_VALIDATION, FORECAST, MODEL_PARAMS, ODD
+from gateway.dialects.nixtla.examples import ANOMALIES, CROSS_VALIDATION, FORECAST, ODD
 
 
 def _operation(
@@ -67,9 +67,7 @@ DIALECT = Dialect(
             "Values outside of the interval that their past led to expect",
             ANOMALIES,
         ),
-        _operation(
-            "GET", "/model_params", Kind.MODEL, parse.model_params, render.sizes, "A model's sizes", MODEL_PARAMS
-        ),
+        _operation("GET", "/model_params", Kind.MODEL, parse.model_params, render.sizes, "A model's sizes"),
     ),
     guide=Guide(
         title="Nixtla",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.dialects.guide import Example, OddRequest
+from gateway.dialects.guide import exchange, odd_requests, resource
 
-PREDICTIONS: tuple[Example, ...] = ()
-VERSION: tuple[Example, ...] = ()
-DEPLOYMENT: tuple[Example, ...] = ()
-ODD: tuple[OddRequest, ...] = ()
+PREDICTIONS = (
+    exchange(__name__, "regression", "35 days of history, and one day to predict"),
+    exchange(__name__, "several-series", "Two series, and a column known in advance"),
+    exchange(__name__, "no-history", "A row to predict, and nothing before it", 400),
+)
+ODD = odd_requests(resource(__name__, "odd.json"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.dialects.guide import Example, OddRequest
+from gateway.dialects.guide import exchange, odd_requests, resource
 
-FORECAST: tuple[Example, ...] = ()
-CROSS_VALIDATION: tuple[Example, ...] = ()
-ANOMALIES: tuple[Example, ...] = ()
-MODEL_PARAMS: tuple[Example, ...] = ()
-ODD: tuple[OddRequest, ...] = ()
+FORECAST = (
+    exchange(__name__, "forecast", "Two series of different lengths, with two levels"),
+    exchange(__name__, "forecast-exogenous", "A feature known ahead, and one of the past only"),
+    exchange(__name__, "sizes", "Sizes that do not come to all of `y`", 422),
+)
+CROSS_VALIDATION = (exchange(__name__, "cross-validation", "Two windows of two rows"),)
+ANOMALIES = (exchange(__name__, "anomaly-detection", "One value out of fourteen"),)
+ODD = odd_requests(resource(__name__, "odd.json"))
