@@ -46,17 +46,20 @@ def encode(value: object) -> Steps[bytes]:
     return bytes([VERSION]) + _encoder.encode(tree)
 
 
-def decode(content: bytes, kind: type[T]) -> Steps[T]:
+def decode(content: bytes, kinds: type[T] | tuple[type[T], ...]) -> Steps[T]:
     """A value that `encode` wrote; yields after each member of its long tuples.
 
-    Raises GatewayError INTERNAL for another version or another type.
+    Raises GatewayError INTERNAL for another version, for other than one of `kinds`, and for bytes that are broken.
     """
     if not content or content[0] != VERSION:
         found = content[0] if content else "no"
         sentence = f"This job was written in version {found} and this gateway reads version {VERSION}."
         raise GatewayError(Code.INTERNAL, f"{sentence} Run gateways and workers of one release.")
-    value = yield from _read(_decode(memoryview(content)[1:]))
-    if not isinstance(value, kind):
+    try:
+        value = yield from _read(_decode(memoryview(content)[1:]))
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError, struct.error):
+        raise GatewayError(Code.INTERNAL, "A part of a stored job cannot be read.") from None
+    if not isinstance(value, kinds):
         raise GatewayError(Code.INTERNAL, "A stored job holds something else than it should.")
     return value
 

@@ -24,6 +24,7 @@ from gateway.jobs.blobs import Blobs
 from gateway.jobs.chunks import Plan
 from gateway.jobs.queue import Queue, Ticket
 from gateway.jobs.running import Runner, caller_of
+from gateway.jobs.stored import read_plan, result_name, work_name, work_or_blanks
 from gateway.jobs.worker import Heartbeat
 from gateway.pacing import paced
 from gateway.settings import JobSettings
@@ -146,7 +147,7 @@ class Coordinator:
 
     async def _read_plan(self) -> Plan:
         if self._plan is None:
-            self._plan = read_plan(await self._parts.blobs.read(self._id, "plan"))
+            self._plan = await read_plan(self._parts.blobs, self._id)
         return self._plan
 
     async def _queue(self, plan: Plan, chunk: int, record: JobRecord) -> None:
@@ -206,11 +207,13 @@ class Coordinator:
 
     async def _fail(self, chunk: int, one: Open, error: GatewayError) -> None:
         """Settle a chunk as failed: its members' results are the error."""
-        made = await self._parts.runner.failure(await self._parts.blobs.read(self._id, f"work-{chunk}"), error)
+        count = (await self._read_plan()).chunks[chunk].count
+        work = await work_or_blanks(self._parts.blobs, self._id, chunk, count, error)
+        made = await self._parts.runner.failure(work, error)
         await self._settle(chunk, one.ticket, made.content, answers.settlement(made.answer))
 
     async def _settle(self, chunk: int, number: int, content: bytes, what: Settlement) -> None:
-        await self._parts.blobs.write(self._id, f"result-{chunk}-{number}", content)
+        await self._parts.blobs.write(self._id, result_name(chunk, number), content)
         await self._store.settle(self._id, chunk, number, what)
 
     async def _run_ensemble(self, record: JobRecord, before: Open | None) -> None:
@@ -227,7 +230,7 @@ class Coordinator:
         number = await self._store.open(self._id, 0, self._token)
         if number is None or await self._store.take(self._id, 0, number, self._token) != "ours":
             return
-        content = await self._parts.blobs.read(self._id, "work-0")
+        content = await self._parts.blobs.read(self._id, work_name(0))
         request = await paced(codec.decode(content, EnsembleRequest))
         loop = asyncio.get_running_loop()
         until = loop.time() + self._parts.settings.chunk_timeout_s
@@ -341,14 +344,6 @@ class Supervisor:
             if await self._parts.store.record(id) is None:
                 log.info("the files of job %s are removed", id)
                 await self._parts.blobs.forget(id)
-
-
-def read_plan(content: bytes) -> Plan:
-    """A stored plan. Raises GatewayError INTERNAL for another version."""
-    version = msgspec.msgpack.decode(content, type=list[object])[0]
-    if version != codec.VERSION:
-        raise GatewayError(Code.INTERNAL, f"This job was planned by another release (version {version!r}).")
-    return msgspec.msgpack.decode(content, type=Plan)
 
 
 def _told(one: Open) -> str:

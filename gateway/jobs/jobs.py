@@ -9,9 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
-import msgspec
 from redis.exceptions import RedisError
 
 from catalog import Catalog, ModelCard
@@ -33,8 +31,9 @@ from gateway.domain import (
 from gateway.errors import Code, Fault, GatewayError
 from gateway.jobs import answers, codec
 from gateway.jobs.blobs import Blobs
-from gateway.jobs.chunks import Bounds, Chunk, Cutter, Member, Plan, bounds_of, forecast_of, members
-from gateway.jobs.coordinator import Workers, read_plan
+from gateway.jobs.chunks import Bounds, Chunk, Cutter, Member, bounds_of, forecast_of, members
+from gateway.jobs.coordinator import Workers
+from gateway.jobs.stored import answer_of, read_plan, result_name, work_name, work_or_blanks, write_plan
 from gateway.jobs.worker import Heartbeat
 from gateway.pacing import paced
 from gateway.planning import plan as planned
@@ -288,13 +287,13 @@ class Jobs:
         end = job.total if count is None else min(job.total, first + count)
         if first >= end:
             return
-        chunks = read_plan(await parts.blobs.read(id, "plan")).chunks
-        begin = Plan(codec.VERSION, chunks).at(first)
+        plan = await read_plan(parts.blobs, id)
+        chunks, begin = plan.chunks, plan.at(first)
         for index in range(begin, len(chunks)):
             chunk = chunks[index]
             if chunk.first >= end:
                 return
-            answer = await self._chunk(parts, id, index, job)
+            answer = await self._chunk(parts, job, index, chunk.count)
             if answer is None:
                 return
             low, high = max(0, first - chunk.first), min(chunk.count, end - chunk.first)
@@ -304,20 +303,20 @@ class Jobs:
                 answer = answers.trimmed(answer, low, high)
             yield Slice(first=chunk.first + low, answer=answer)
 
-    async def _chunk(self, parts: Open, id: str, index: int, job: Job) -> Answer | None:
+    async def _chunk(self, parts: Open, job: Job, index: int, count: int) -> Answer | None:
         """The answer to one chunk; None if it is not there yet."""
-        ticket = await parts.store.settled(id, index)
+        ticket = await parts.store.settled(job.id, index)
         if ticket is not None:
-            content = await parts.blobs.read(id, f"result-{index}-{ticket}")
-            return await paced(codec.decode(content, cast(type[Answer], object)))
+            return await answer_of(await parts.blobs.read(job.id, result_name(index, ticket)))
         if not job.over:
             return None
-        work = await paced(codec.decode(await parts.blobs.read(id, f"work-{index}"), cast(type[Work], object)))
+        error = GatewayError(job.code, job.error or "") if job.status == "failed" and job.code else None
+        error = error or answers.cancelled(job.status)
+        work = await work_or_blanks(parts.blobs, job.id, index, count, error)
         card = None
         if not isinstance(work, (BatchRequest, EnsembleRequest)):
             card = self._catalog.get(forecast_of(work).model)
-        error = GatewayError(job.code, job.error or "") if job.status == "failed" and job.code else None
-        return answers.failed(work, error or answers.cancelled(job.status), card, int(job.created))
+        return answers.failed(work, error, card, int(job.created))
 
     # -- ensembles ---
 
@@ -446,8 +445,7 @@ class _Upload:
         await self._write(self._cutter.rest())
         if not self._count:
             raise GatewayError.invalid(Fault(("inputs",), "a job needs at least one"))
-        content = msgspec.msgpack.encode(Plan(codec.VERSION, tuple(self._chunks)))
-        await self._parts.blobs.write(self.id, "plan", content)
+        await write_plan(self._parts.blobs, self.id, self._work, self._chunks)
         order, now = self._order, time.time()
         job = Job(
             id=self.id,
@@ -508,7 +506,7 @@ class _Upload:
             return
         chunk, work = full
         content = await paced(codec.encode(work))
-        await self._parts.blobs.write(self.id, f"work-{len(self._chunks)}", content)
+        await self._parts.blobs.write(self.id, work_name(len(self._chunks)), content)
         self._chunks.append(chunk)
 
     def _bounds(self, model: str) -> Bounds:

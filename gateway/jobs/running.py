@@ -27,6 +27,7 @@ from gateway.domain import (
 from gateway.errors import Code, GatewayError
 from gateway.jobs import answers, codec
 from gateway.jobs.chunks import forecast_of, members, weight_of, whole, with_members
+from gateway.jobs.stored import work_of
 from gateway.pacing import paced
 from gateway.service import ForecastService, anomalies, backtests
 from gateway.settings import JobSettings
@@ -73,7 +74,7 @@ class Runner:
 
     async def run(self, content: bytes, record: JobRecord) -> Made:
         """The answer to a stored chunk. Raises GatewayError where all of it failed."""
-        work: Work = await paced(codec.decode(content, cast(type[Work], object)))
+        work = await work_of(content)
         waits = _Waits(self._settings.chunk_timeout_s, _deadline(record))
         caller = caller_of(record)
         tokens = sum(weight_of(m, work).tokens for m in members(work))
@@ -85,9 +86,8 @@ class Runner:
         encoded = await paced(codec.encode(answer))
         return Made(answer=answer, content=encoded, model=card.id, tokens=tokens, waited_s=waits.waited_s)
 
-    async def failure(self, content: bytes, error: GatewayError) -> Made:
-        """The answer to a stored chunk that failed for good."""
-        work: Work = await paced(codec.decode(content, cast(type[Work], object)))
+    async def failure(self, work: Work, error: GatewayError) -> Made:
+        """The answer to a chunk that failed for good."""
         card = None
         if not isinstance(work, (BatchRequest, EnsembleRequest)):
             card = self._catalog.get(forecast_of(work).model)

@@ -25,6 +25,7 @@ from gateway.jobs import answers
 from gateway.jobs.blobs import Blobs
 from gateway.jobs.queue import Slots, Taking, Ticket
 from gateway.jobs.running import Runner
+from gateway.jobs.stored import result_name, work_name, work_of
 from gateway.settings import JobSettings
 from gateway.store import JobRecord, JobStore, News, keys
 from gateway.store.jobs import Settlement
@@ -221,14 +222,14 @@ class Worker:
 
     async def _work(self, ticket: Ticket) -> bytes:
         try:
-            return await self._patient(lambda: self._blobs.read(ticket.job, f"work-{ticket.chunk}"))
+            return await self._patient(lambda: self._blobs.read(ticket.job, work_name(ticket.chunk)))
         except GatewayError:
             told = f"The worker {self._name} does not see the files of this job: job_blobs must be the same everywhere."
             raise GatewayError(Code.UNAVAILABLE, told) from None
 
     async def settle(self, ticket: Ticket, content: bytes, what: Settlement) -> None:
         """Keep a result and have it counted, or drop it if another one counts."""
-        name = f"result-{ticket.chunk}-{ticket.number}"
+        name = result_name(ticket.chunk, ticket.number)
         await self._patient(lambda: self._blobs.write(ticket.job, name, content))
         if not await self._patient(lambda: self._store.settle(ticket.job, ticket.chunk, ticket.number, what)):
             await self._blobs.remove(ticket.job, name)
@@ -236,7 +237,8 @@ class Worker:
     async def _failed(self, ticket: Ticket, record: JobRecord, error: GatewayError) -> None:
         """Leave a chunk to another try, or settle it as failed where that would be of no use."""
         if error.code in FINAL:
-            made = await self._runner.failure(await self._work(ticket), error)
+            work = await work_of(await self._work(ticket))
+            made = await self._runner.failure(work, error)
             await self.settle(ticket, made.content, answers.settlement(made.answer))
             return
         log.warning("chunk %s failed: %s", ticket.id, error.sentence)
