@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,9 +39,10 @@ def shared(candidates: Sequence[Windows]) -> tuple[list[bool], list[Key]]:
     return compared, sorted(keys)
 
 
-def score(windows: Windows, keys: Iterable[Key], metric: Metric) -> float | None:
-    """`metric` over the cells of the windows at `keys`."""
-    return scoring.added((windows[key].scores for key in keys), (metric,)).values[metric]
+def score(windows: Windows, keys: Iterable[Key], metric: Metric) -> Generator[None, None, float | None]:
+    """`metric` over the cells of the windows at `keys`; yields after each window."""
+    pooled = yield from scoring.adding((windows[key].scores for key in keys), (metric,))
+    return pooled.values[metric]
 
 
 def held(

@@ -11,12 +11,13 @@ chunks by adding them: in one order whoever adds, so that a job's figure is to t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gateway.domain import Array, Metric, Scores, Tally
+from gateway.pacing import at_once
 
 SAME_LEVEL = 1e-9  # levels closer than this are one: 1 - 0.9 is not 0.1 in floats
 
@@ -123,18 +124,24 @@ def scores(held: Held, metrics: Iterable[Metric]) -> Scores:
         return _scores({metric: _tally(metric, held) for metric in metrics})
 
 
-def added(parts: Iterable[Scores], metrics: Iterable[Metric]) -> Scores:
+def added(parts: Iterable[Scores], metrics: Sequence[Metric]) -> Scores:
     """`metrics` over the cells of all `parts`."""
-    tallies = dict.fromkeys(metrics, Tally())
+    return at_once(adding(parts, metrics))
+
+
+def adding(parts: Iterable[Scores], metrics: Sequence[Metric]) -> Generator[None, None, Scores]:
+    """`added`, for many parts; yields after each."""
+    nothing = Tally()
+    totals, divisors, skipped = ([0.0] * len(metrics), [0.0] * len(metrics), [0] * len(metrics))
     for part in parts:
-        for metric, so_far in tallies.items():
-            more = part.tallies.get(metric, Tally())
-            tallies[metric] = Tally(
-                total=so_far.total + more.total,
-                divisor=so_far.divisor + more.divisor,
-                skipped=so_far.skipped + more.skipped,
-            )
-    return _scores(tallies)
+        for i, metric in enumerate(metrics):
+            tally = part.tallies.get(metric, nothing)
+            totals[i] += tally.total
+            divisors[i] += tally.divisor
+            skipped[i] += tally.skipped
+        yield
+    sums = zip(metrics, totals, divisors, skipped, strict=True)
+    return _scores({m: Tally(total=total, divisor=divisor, skipped=skips) for m, total, divisor, skips in sums})
 
 
 def _scores(tallies: Mapping[Metric, Tally]) -> Scores:

@@ -83,6 +83,7 @@ async def backtest(service: ForecastService, request: BacktestRequest, *, caller
         await paced(_scored(request, planned, folds, answer))
         usage, queue_ms, compute_ms = usage + answer.usage, queue_ms + answer.queue_ms, compute_ms + answer.compute_ms
     outputs = await paced(_outputs(progress, request.metrics))
+    pooled = await paced(scoring.adding(_scores(outputs), request.metrics))
     return Backtest(
         id=str(uuid.uuid4()),
         created=int(time.time()),
@@ -95,7 +96,7 @@ async def backtest(service: ForecastService, request: BacktestRequest, *, caller
         step=_step(request),
         quantile_levels=planned.levels,
         outputs=outputs,
-        scores=_pooled(outputs, request.metrics),
+        scores=pooled,
         usage=usage,
         latency_ms=round((time.perf_counter() - started) * 1e3, 3),
         queue_ms=queue_ms,
@@ -116,7 +117,7 @@ def merged(parts: Sequence[Backtest]) -> Backtest:
     return replace(
         first,
         outputs=tuple(outputs),
-        scores=_pooled(outputs, tuple(first.scores.values)),
+        scores=scoring.added(_scores(outputs), tuple(first.scores.values)),
         usage=sum((part.usage for part in parts), Usage()),
         latency_ms=max(part.latency_ms for part in parts),
         queue_ms=sum(part.queue_ms for part in parts),
@@ -280,6 +281,6 @@ def _outputs(
     return tuple(outputs)
 
 
-def _pooled(outputs: Iterable[SeriesBacktest | SeriesError], metrics: Sequence[Metric]) -> Scores:
-    """Over the cells of all series."""
-    return scoring.added((o.scores for o in outputs if isinstance(o, SeriesBacktest)), metrics)
+def _scores(outputs: Iterable[SeriesBacktest | SeriesError]) -> Iterator[Scores]:
+    """Of every series that has any, in order: what parts add up to does not depend on how they were cut."""
+    return (o.scores for o in outputs if isinstance(o, SeriesBacktest))

@@ -18,6 +18,7 @@ from gateway.domain import (
     Forecast,
     Notice,
     RankedModel,
+    ScoringMetric,
     SeriesBacktest,
     SeriesError,
     SeriesForecast,
@@ -45,17 +46,17 @@ def choose(request: EnsembleRequest, tried: Sequence[Candidate], levels: tuple[f
         candidate.windows = windows_of(candidate.backtest)
         yield
     compared, keys = shared([c.windows or {} for c in tried])
-    for candidate, comparable in zip(tried, compared, strict=True):
-        candidate.score = score(candidate.windows or {}, keys, request.scoring_metric) if comparable else None
-        yield
+    scores = yield from _scores(request.scoring_metric, tried, compared, keys)
+    for candidate, found in zip(tried, scores, strict=True):
+        candidate.score = found
     overall = yield from _weights(request, tried, compared, keys, levels)
     rows = np.tile(overall, (len(request.series), 1))
     if request.selection == "per_series":
         own: dict[int, list[Key]] = defaultdict(list)
         for key in keys:
             own[key[0]].append(key)
-        for item, found in own.items():
-            rows[item] = yield from _weights(request, tried, compared, found, levels)
+        for item, windows in own.items():
+            rows[item] = yield from _weights(request, tried, compared, windows, levels)
     return rows
 
 
@@ -68,11 +69,8 @@ def _weights(
 ) -> Steps[Array]:
     """Weights by the windows at `keys`."""
     metric, most = request.scoring_metric, request.max_models
-    considered = [c.windows or {} if comparable else None for c, comparable in zip(tried, compared, strict=True)]
-    scores = [score(w, keys, metric) if w is not None else None for w in considered]
-    yield
-    crps = scores if metric == "crps" else [score(w, keys, "crps") if w is not None else None for w in considered]
-    yield
+    scores = yield from _scores(metric, tried, compared, keys)
+    crps = yield from _scores("crps", tried, compared, keys)
     if request.weighting != "greedy":
         return weigh(scores, crps, request.weighting, most)
     if all(s is None for s in scores):
@@ -87,6 +85,17 @@ def _weights(
     weights = np.zeros(len(tried))
     weights[members] = yield from greedy(cells, metric, most)
     return weights
+
+
+def _scores(
+    metric: ScoringMetric, tried: Sequence[Candidate], compared: Sequence[bool], keys: Sequence[Key]
+) -> Steps[list[float | None]]:
+    """The score of each candidate over the windows at `keys`; None of those that are not compared."""
+    scores: list[float | None] = []
+    for candidate, comparable in zip(tried, compared, strict=True):
+        scores.append((yield from score(candidate.windows or {}, keys, metric)) if comparable else None)
+        yield
+    return scores
 
 
 # -- the answer ---
