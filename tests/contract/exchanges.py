@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
+from gateway.database import open_database
+from gateway.deployments import StoredDeployments, checked
 from gateway.dialects import datarobot, nixtla, sagemaker
 from gateway.dialects.base import Dialect, Example
 from gateway.dialects.guide import OddRequest
+from gateway.settings import DeploymentSettings
 from tests.contract.goldens import differences, printed, rounded
-from tests.serving import REPOSITORY, serving
+from tests.serving import REPOSITORY, START_LIMIT_S, Gateway, serving
 
 DIALECTS: tuple[Dialect, ...] = (datarobot.DIALECT, nixtla.DIALECT, sagemaker.DIALECT)
 REQUEST_ID = "4f0c1c6e-3d0c-4b43-9a5e-8a0f6f1b7c2d"
@@ -66,6 +71,29 @@ def json_of(reply: httpx.Response) -> Any:
     return reply.json() if reply.content else None
 
 
+def declare(gateway: Gateway) -> None:
+    """Have a running gateway know `DEPLOYMENTS`, by its database."""
+    database = open_database(gateway.log.parent / "data")
+    try:
+        stored = StoredDeployments(database)
+        there = {one.id for one in stored.all()}
+        for name, table in DEPLOYMENTS.items():
+            if name not in there:
+                stored.add(checked(name, msgspec.convert(table, DeploymentSettings)))
+    finally:
+        database.close()
+    wait_for(gateway, *DEPLOYMENTS)
+
+
+def wait_for(gateway: Gateway, *names: str) -> None:
+    """Ask until every deployment of these names is served; raises after a hang limit."""
+    limit = time.monotonic() + START_LIMIT_S
+    with gateway.client() as caller:
+        while not all(caller.get(f"/api/v2/deployments/{name}/").is_success for name in names):
+            assert time.monotonic() < limit, gateway.log.read_text()[-2000:]
+            time.sleep(0.05)
+
+
 # -- writing them down ---
 
 
@@ -108,9 +136,7 @@ def _refresh_odd(caller: httpx.Client, table: Path) -> None:
     table.write_text("[\n  " + ",\n  ".join(lines) + "\n]\n")
 
 
-def _raw(row: dict[str, Any]) -> Any:
-    import msgspec
-
+def _raw(row: dict[str, Any]) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(row["body"]).encode()) if "body" in row else msgspec.Raw(b"")
 
 
