@@ -193,7 +193,10 @@ def _survey(request: AnomalyRequest, asked: ForecastRequest, planned: Plan) -> S
         if ahead:
             one.history.general.append(notice("covariates_unknown_ahead", i, ahead))
         if np.isnan(source.target[first:]).all():
-            msg = f"nothing to score: scoring begins at row {first} of {len(source.target)}, and no value follows"
+            known = (
+                f"{len(source.target)} rows are sent" if first >= len(source.target) else "no value is known from there"
+            )
+            msg = f"nothing to score: scoring begins at row {first}, and {known}"
             faults.append(Fault(("inputs", i, "target"), msg))
             one.history.error = SeriesError(code=Code.INVALID_ARGUMENT, sentence=f"{msg[0].upper()}{msg[1:]}.")
         elif _season_too_long(asked.parameters, first, planned.card):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evaluation.anomalies import DEFAULT, Found, Labelled, compared, found, highest, labelled, seasonal_z, table
+from evaluation.anomalies import (
+    DEFAULT,
+    Found,
+    Labelled,
+    compared,
+    found,
+    highest,
+    labelled,
+    seasonal_z,
+    table,
+    z_scores,
+)
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not (DATA / "nab").is_dir(), reason="no real series beside the repository")
@@ -67,3 +79,19 @@ def test_every_file_has_its_windows_and_a_row_in_the_table() -> None:
     text = table(files, scores)
     assert all(f"| {one.name} |" in text for one in files)
     assert f"| {DEFAULT:g} | 37340 | 0 | 0/14 |" in text
+
+
+@pytest.mark.slow
+@needs_data
+def test_the_bundled_model_finds_more_windows_than_its_rival_with_as_many_alarms(tmp_path: Path) -> None:
+    files = list(labelled(DATA))
+    scores = asyncio.run(z_scores(files, "bolt-nano", tmp_path, None))
+    results = {one.name: compared(one, scores[one.name], DEFAULT) for one in files}
+    assert results["art_daily_small_noise"][0].false_per_1000 <= 2
+    ours = sum(mine.hit for mine, _ in results.values())
+    assert ours > sum(theirs.hit for _, theirs in results.values())
+    by_sensitivity = [
+        sum((compared(one, scores[one.name], s)[0] for one in files), Found(0, 0, 0, 0, 0, 0)) for s in (6, 4, 2)
+    ]
+    assert by_sensitivity[0].hit < by_sensitivity[1].hit < by_sensitivity[2].hit
+    assert by_sensitivity[0].alarms < by_sensitivity[1].alarms < by_sensitivity[2].alarms
