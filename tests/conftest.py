@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.deployments import DEPLOYMENTS
 from tests.serving import Gateway, serving, small_models
 
 SEED_MODELS = ("amazon/chronos-bolt-small", "google/timesfm-2.0-500m-pytorch")
@@ -26,6 +27,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator
     config = {
         "engine": {"weights_dir": str(weights), "workers": 1, "statistical_workers": 1},
         "models": small_models(SEED_MODELS, weights),
+        "deployments": DEPLOYMENTS,
     }
     with serving(tmp_path_factory.mktemp("gateway"), config=config) as running:
         with running.client() as operator:

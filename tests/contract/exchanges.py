@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,39 +15,15 @@ from typing import Any
 import httpx
 import msgspec
 
-from gateway.database import open_database
-from gateway.deployments import StoredDeployments, checked
 from gateway.dialects import datarobot, nixtla, sagemaker
 from gateway.dialects.base import Dialect, Example
 from gateway.dialects.guide import OddRequest
-from gateway.settings import DeploymentSettings
 from tests.contract.goldens import differences, printed, rounded
-from tests.serving import REPOSITORY, START_LIMIT_S, Gateway, serving
+from tests.deployments import DEPLOYMENTS
+from tests.serving import REPOSITORY, serving
 
 DIALECTS: tuple[Dialect, ...] = (datarobot.DIALECT, nixtla.DIALECT, sagemaker.DIALECT)
 REQUEST_ID = "4f0c1c6e-3d0c-4b43-9a5e-8a0f6f1b7c2d"
-# What the exchanges and the odd requests of DataRobot are asked of, as `[deployments.<id>]` has it.
-DEPLOYMENTS: dict[str, dict[str, object]] = {
-    "sales": {"target": "sales", "date": "date", "window_end": 7},
-    "stores": {
-        "target": "sales",
-        "date": "day",
-        "series_id": "store",
-        "known_in_advance": ["promo"],
-        "window_end": 14,
-        "label": "Sales by store",
-    },
-    "temperatures": {
-        "target": "sales",
-        "date": "Time",
-        "date_format": "%m/%d/%y",
-        "window_end": 7,
-        "history": 35,
-        "model": "seasonal-naive",
-    },
-    "churn": {"target": "sales", "date": "date", "binary": True},
-    "plain": {"target": "sales", "date": "date", "time_series": False},
-}
 NAMES = {"several-series": {"id": "stores"}}  # what stands for a path's parameter, by exchange
 DEFAULT_NAMES = {"id": "sales", "name": "default"}
 
@@ -69,29 +44,6 @@ def asked(caller: httpx.Client, path: str, body: bytes, method: str = "POST") ->
 
 def json_of(reply: httpx.Response) -> Any:
     return reply.json() if reply.content else None
-
-
-def declare(gateway: Gateway) -> None:
-    """Have a running gateway know `DEPLOYMENTS`, by its database."""
-    database = open_database(gateway.log.parent / "data")
-    try:
-        stored = StoredDeployments(database)
-        there = {one.id for one in stored.all()}
-        for name, table in DEPLOYMENTS.items():
-            if name not in there:
-                stored.add(checked(name, msgspec.convert(table, DeploymentSettings)))
-    finally:
-        database.close()
-    wait_for(gateway, *DEPLOYMENTS)
-
-
-def wait_for(gateway: Gateway, *names: str) -> None:
-    """Ask until every deployment of these names is served; raises after a hang limit."""
-    limit = time.monotonic() + START_LIMIT_S
-    with gateway.client() as caller:
-        while not all(caller.get(f"/api/v2/deployments/{name}/").is_success for name in names):
-            assert time.monotonic() < limit, gateway.log.read_text()[-2000:]
-            time.sleep(0.05)
 
 
 # -- writing them down ---
