@@ -69,10 +69,13 @@ def packages_of(name: str) -> Path:
     return _installed(name, key, install)
 
 
-def run(command: Sequence[str | Path], *, limit_s: float = RUN_LIMIT_S, cwd: Path | None = None) -> str:
+def run(
+    command: Sequence[str | Path], *, stdin: str = "", limit_s: float = RUN_LIMIT_S, cwd: Path | None = None
+) -> str:
     """What a command of a client prints; fails the test with all that it said where it does not end well."""
     done = subprocess.run(
         [str(part) for part in command],
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=limit_s,
