@@ -136,6 +136,7 @@ def assemble(parts: Parts) -> Starlette:
     readiness = Readiness()
     accounts = open_accounts(parts.settings, parts.metrics)
     _check_address(parts.settings.server, accounts)
+    parts.pool.account(accounts)
     app = Starlette(
         routes=routes(_endpoints(parts, accounts, readiness), accounts.access, render_error),
         middleware=_middleware(parts.metrics, accounts, parts.settings.server),
@@ -151,7 +152,7 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     dialects = enabled(parts.settings.dialects)
     probes = Probes(parts.service, parts.engine, readiness)
     calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge)
-    later = _job_endpoints(parts)
+    later = _job_endpoints(parts, accounts)
     at_once = operations.endpoints(canonical.OPERATIONS, calls, server)
     memory = AnswersInMemory()
     promise = Promise(lambda: parts.pool.jobs.kept(Entry) or memory, server)
@@ -179,7 +180,7 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     ]
 
 
-def _job_endpoints(parts: Parts) -> JobEndpoints:
+def _job_endpoints(parts: Parts, accounts: Accounts) -> JobEndpoints:
     server, bounds = parts.settings.server, parts.settings.jobs
     return JobEndpoints(
         jobs=parts.pool.jobs,
@@ -188,6 +189,8 @@ def _job_endpoints(parts: Parts) -> JobEndpoints:
         bounds=Bounds(max_bytes=bounds.max_upload_bytes, timeout_s=bounds.upload_timeout_s),
         uploads_dir=Path(server.data_dir).expanduser() / "uploads",
         webhooks=parts.webhooks,
+        service=parts.service,
+        accounts=accounts,
     )
 
 

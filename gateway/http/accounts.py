@@ -47,6 +47,7 @@ class Accounts:
     limits: Limits
     ledger: Ledger
     access: Access
+    metrics: Metrics
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -107,9 +108,20 @@ class Accounts:
         if exchange.counted:
             self.ledger.record(_entry(exchange))
 
-    def job_over(self, job: Job) -> None:
-        """Take down a job that is over, under the id that its submission has; telling it twice is telling it once."""
+    # -- jobs ---
+
+    async def admitted(self, owner: str) -> bool:
+        """Whether the owner of a job may still have work done."""
+        return await self.ring.caller_of(owner) is not None
+
+    async def job_over(self, job: Job) -> None:
+        """Write the row of a job that is over, under the id that its submission has; twice is once."""
         self.ledger.record(job_entry(job))
+        await self.ledger.flush()
+
+    def job_counted(self, job: Job) -> None:
+        """Count what a job came to, in the metrics of this process."""
+        self.metrics.tokens_used(JOBS, job.model, job.usage)
 
 
 def _cards(service: ForecastService, caller: Caller) -> CardOf:
@@ -127,7 +139,8 @@ def _cards(service: ForecastService, caller: Caller) -> CardOf:
 def _entry(exchange: Exchange) -> Entry:
     """The ledger's row of an exchange. A caller may use one request id for several requests: each has its row."""
     row_id = exchange.request_id if not exchange.named else f"{exchange.request_id}.{secrets.token_hex(6)}"
-    if exchange.job and exchange.delivered:
+    handed_in = bool(exchange.job) and exchange.delivered
+    if handed_in:
         row_id = f"job.{exchange.job}"
     return Entry(
         id=row_id,
@@ -136,8 +149,8 @@ def _entry(exchange: Exchange) -> Entry:
         key_id=exchange.caller.id,
         endpoint=exchange.endpoint,
         model=exchange.model,
-        status=ACCEPTED if row_id.startswith("job.") else exchange.status,
-        code=exchange.code,
+        status=exchange.status,
+        code=ACCEPTED if handed_in else exchange.code,
         latency_ms=round(exchange.elapsed_s * 1e3, 3),
         queue_ms=exchange.queue_ms,
         compute_ms=exchange.compute_ms,
@@ -192,6 +205,7 @@ def open_accounts(settings: Settings, metrics: Metrics) -> Accounts:
         ring=ring,
         sessions=sessions,
         limits=limits,
+        metrics=metrics,
         ledger=Ledger(database, server.data_dir, observer=metrics, maintenance=maintenance),
         access=Access(
             allow_anonymous=server.allow_anonymous,

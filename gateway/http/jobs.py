@@ -22,13 +22,16 @@ from gateway.domain import MAX_SERIES, Caller, Job, JobOrder, JobStatus, JobType
 from gateway.errors import Code, Fault, GatewayError
 from gateway.http import events, idempotency, results, uploads
 from gateway.http import exchange as exchanges
+from gateway.http.accounts import Accounts
 from gateway.http.body import client_present, joined, read_body
+from gateway.http.exchange import Exchange
 from gateway.http.operations import DEADLINE_HEADER, timeout_s
 from gateway.http.routing import Endpoint, Parameter, RenderError, call_of
 from gateway.http.uploads import Bounds, Upload
 from gateway.jobs import Jobs
 from gateway.jobs.webhooks import Webhooks
 from gateway.pacing import paced
+from gateway.service import ForecastService
 from gateway.settings import ServerSettings
 
 INLINE_BYTES = 1024 * 1024  # of a result that stands in the job's own body
@@ -78,6 +81,8 @@ class JobEndpoints:
     bounds: Bounds
     uploads_dir: Path  # where Parquet lies while it is read
     webhooks: Webhooks
+    service: ForecastService
+    accounts: Accounts
 
     # -- handing in ---
 
@@ -108,9 +113,11 @@ class JobEndpoints:
     async def hand_in(self, order: JobOrder, work: Work, request: Request) -> Job:
         """Submit work whose body was read whole."""
         await self._check(order)
+        exchange = exchanges.of(request.scope)
+        await self.accounts.charge(exchange, work, self.service)
         async with client_present(request.receive):
             try:
-                return await self.jobs.submit(order, work, _caller(request))
+                return _noted(exchange, await self.jobs.submit(order, work, exchange.caller))
             except GatewayError as error:
                 raise bodies.within_request(error) from None
 
@@ -130,8 +137,10 @@ class JobEndpoints:
 
     async def _stream(self, upload: Upload, request: Request) -> Job:
         await self._check(upload.order)
+        exchange = exchanges.of(request.scope)
+        series = self.accounts.charged(exchange, upload.head, upload.series, self.service)
         try:
-            return await self.jobs.submit_stream(upload.order, upload.head, upload.series, _caller(request))
+            return _noted(exchange, await self.jobs.submit_stream(upload.order, upload.head, series, exchange.caller))
         except GatewayError as error:
             raise upload.placed(error) from None
 
@@ -264,13 +273,22 @@ def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndp
         order = JobOrder(
             type=kind, request_id=exchange.request_id, idempotency_key=exchange.headers.get(idempotency.HEADER)
         )
+        await jobs.accounts.charge(exchange, work, jobs.service)
         async with client_present(request.receive):
-            made = await jobs.jobs.submit(order, work, exchange.caller)
+            made = _noted(exchange, await jobs.jobs.submit(order, work, exchange.caller))
         response = _answer(bodies.job(call, made, status=202))
         response.headers["preference-applied"] = "respond-async"
         return response
 
     return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PREFER))
+
+
+def _noted(exchange: Exchange, made: Job) -> Job:
+    """The job, noted for the ledger: its submission and its end are one row."""
+    exchange.model = made.model
+    if made.request_id == exchange.request_id:  # else an idempotency key led to one that was handed in before
+        exchange.job = made.id
+    return made
 
 
 def prefers_async(prefer: str) -> bool:
@@ -346,6 +364,7 @@ def endpoints(
             path=path,
             respond=respond,
             render_error=render_error,
+            counted=method == "POST",  # who looks how a job stands uses nothing
             parameters=parameters,
             documentation=replace(docs, tag="jobs", examples=examples.get(name, ())),
         )

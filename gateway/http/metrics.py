@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.dialects.base import Documentation
+from gateway.domain import Usage
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, RenderError
 
@@ -100,9 +101,13 @@ class Metrics:
             self._queue(*where).observe(exchange.queue_ms / 1e3)
         if exchange.compute_ms is not None:
             self._compute(*where).observe(exchange.compute_ms / 1e3)
-        if exchange.usage.total_tokens:
-            self._tokens(*where, "input").inc(exchange.usage.input_tokens)
-            self._tokens(*where, "output").inc(exchange.usage.output_tokens)
+        self.tokens_used(*where, exchange.usage)
+
+    def tokens_used(self, endpoint: str, model: str, usage: Usage) -> None:
+        """Count tokens that were delivered."""
+        if usage.total_tokens:
+            self._tokens(endpoint, model, "input").inc(usage.input_tokens)
+            self._tokens(endpoint, model, "output").inc(usage.output_tokens)
 
     # -- the engine's observer ---
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
@@ -88,6 +88,7 @@ class Jobs:
         self._service = service
         self._catalog = catalog
         self._settings = settings
+        self.before_forgetting: Callable[[Job], Awaitable[None]] | None = None  # the ledger's last chance
         self._parts: Open | None = None
         self._closed = GatewayError(Code.UNAVAILABLE, "Jobs are being started: try again.", retry_after_s=1.0)
 
@@ -241,6 +242,8 @@ class Jobs:
         with _redis_away():
             record = await self._record(id, caller)
             await parts.store.finish(id, "cancelled")
+            if self.before_forgetting is not None:
+                await self.before_forgetting((await self._record(id, caller)).job)
             await parts.store.forget(record)
             await parts.blobs.forget(id)
 

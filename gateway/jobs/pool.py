@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
 from catalog import Catalog
-from gateway.domain import Caller, EnsembleForecast, EnsembleRequest
+from gateway.domain import Caller, EnsembleForecast, EnsembleRequest, Job
 from gateway.errors import Code, GatewayError
+from gateway.jobs.accounting import Accounting
 from gateway.jobs.blobs import Blobs, FileBlobs, RedisBlobs
 from gateway.jobs.coordinator import Parts, Supervisor, Workers
 from gateway.jobs.jobs import Jobs, Open
@@ -22,12 +23,28 @@ from gateway.jobs.worker import Worker
 from gateway.redis_server import RedisServer
 from gateway.service import ForecastService, ensembles
 from gateway.settings import Settings
-from gateway.store import JobStore, News, connect, masked
+from gateway.store import JobStore, News, Redis, connect, masked
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0  # before Redis is tried again
 ANSWER_S = 15.0  # of a server, until the next try
+
+
+class Accounts(Protocol):
+    """What jobs need of the keys, the limits and the ledger."""
+
+    def share_limits(self, redis: Redis) -> None:
+        """Count limits in Redis from now on."""
+
+    async def admitted(self, owner: str) -> bool:
+        """Whether the owner of this id may still have work done."""
+
+    async def job_over(self, job: Job) -> None:
+        """Write the row of a job that is over."""
+
+    def job_counted(self, job: Job) -> None:
+        """Count what a job came to, in the metrics of this process."""
 
 
 class JobPool:
@@ -56,6 +73,12 @@ class JobPool:
         self._starting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
+        self._accounts: Accounts | None = None
+
+    def account(self, accounts: Accounts) -> None:
+        """Settle jobs with their owners from this process, and tell when there is a Redis; before `start`."""
+        self._accounts = accounts
+        self.jobs.before_forgetting = accounts.job_over
 
     def start(self) -> None:
         """Begin; returns at once, and jobs answer when Redis does."""
@@ -107,6 +130,15 @@ class JobPool:
             settings=self._settings.jobs,
             ensemble=self._ensemble if self._ensembles else None,
         )
+        if self._accounts is not None:
+            self._accounts.share_limits(redis)
+            accounting = Accounting(
+                store=store,
+                admitted=self._accounts.admitted,
+                write=self._accounts.job_over,
+                count=self._accounts.job_counted,
+            )
+            self._spawn(accounting.run())
         self._spawn(news.listen())
         self._spawn(Supervisor(parts, workers).run())
         if slots := self._settings.jobs.job_slots:

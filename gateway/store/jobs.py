@@ -93,6 +93,7 @@ class JobStore:
                 record.idempotency,
                 keys.JOB_CHANGED(job.id),
                 keys.WORK(),
+                "" if record.hidden else keys.OWED(),
             ],
             args=[job.id, job.created, self._retention_ms, body, keys.IDEMPOTENCY_S, *_flat(record)],
         )

@@ -10,6 +10,7 @@
 | fg:active            | zset   | retention, from a change | ids of jobs that are not over, by their creation          |
 | fg:jobs              | zset   | retention, from a change | ids of all jobs, by their creation                        |
 | fg:jobs:{owner}      | zset   | retention, from a change | ids of one caller's jobs, by their creation               |
+| fg:owed              | zset   | retention, from a change | ids of jobs that the ledger does not have yet             |
 | fg:webhooks          | zset   | retention, from a change | ids of jobs whose callback is owed, by the next try       |
 | fg:limit:{who}:{win} | hash   | a window and its slice   | slices of a window -> what a caller used in each          |
 | fg:running:{who}     | zset   | seconds, renewed         | leases of a caller's running requests, by when they end   |
@@ -62,6 +63,7 @@ COORDINATOR = Key("fg:coordinator:{id}")
 ACTIVE = Key("fg:active")
 JOBS = Key("fg:jobs")
 JOBS_OF = Key("fg:jobs:{owner}")
+OWED = Key("fg:owed")
 WEBHOOKS = Key("fg:webhooks")
 LIMIT = Key("fg:limit:{who}:{win}")
 RUNNING = Key("fg:running:{who}")
@@ -78,8 +80,8 @@ ARQ_IN_PROGRESS = Key("arq:in-progress:{ticket}")
 ARQ_RETRY = Key("arq:retry:{ticket}")
 
 KEYS = (
-    JOB, OPEN, SETTLED, LEASE, COORDINATOR, ACTIVE, JOBS, JOBS_OF, WEBHOOKS, IDEMPOTENCY, ANSWER, BLOB, WORKER, WORKERS,
-    QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
+    JOB, OPEN, SETTLED, LEASE, COORDINATOR, ACTIVE, JOBS, JOBS_OF, OWED, WEBHOOKS, LIMIT, RUNNING, IDEMPOTENCY, ANSWER,
+    BLOB, WORKER, WORKERS, QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
 )  # fmt: skip
 
 CHANNELS = "fg:on:"

@@ -11,7 +11,7 @@ local status = redis.call('HGET', KEYS[1], 'status')
 local over = (not status) or (status ~= 'queued' and status ~= 'running')
 """
 
-# KEYS job active jobs owner's idempotency changed work; ARGV id created retention body idempotency_s fields...
+# KEYS job active jobs owner's idempotency changed work owed; ARGV id created retention body idempotency_s fields...
 CREATE = """
 if KEYS[5] ~= '' then
   local claim = redis.call('GET', KEYS[5])
@@ -26,6 +26,10 @@ for i = 2, 4 do
     redis.call('PEXPIRE', KEYS[i], ARGV[3])
     if i > 2 then redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', ARGV[2] - 2 * ARGV[3] / 1000) end
   end
+end
+if KEYS[8] ~= '' then
+  redis.call('ZADD', KEYS[8], ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[8], ARGV[3])
 end
 redis.call('PUBLISH', KEYS[7], ARGV[1])
 return false

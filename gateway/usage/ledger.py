@@ -211,10 +211,10 @@ def write(database: Database, batch: Sequence[Entry]) -> None:
     statement = statement.on_conflict_do_update(
         index_elements=["id"],
         set_=new,
-        where=sa.and_(USAGE.c.status == ACCEPTED, statement.excluded.status != ACCEPTED),
+        where=sa.and_(USAGE.c.code == ACCEPTED, statement.excluded.code != ACCEPTED),
     )
     # The last of one id counts within a batch: PostgreSQL takes no row twice in one statement.
-    rows = {e.id: row_of(e) for e in sorted(batch, key=lambda e: e.status != ACCEPTED)}
+    rows = {e.id: row_of(e) for e in sorted(batch, key=lambda e: e.code != ACCEPTED)}
     with database.writing() as connection:
         connection.execute(statement, list(rows.values()))
 

@@ -70,7 +70,7 @@ class Maintenance:
         over_ms = (now_ms - SETTLED_MS) // HOUR_MS * HOUR_MS
         due = (
             sa.select(USAGE)
-            .where(USAGE.c.rolled.is_(False), USAGE.c.time_ms < over_ms, USAGE.c.status != ACCEPTED)
+            .where(USAGE.c.rolled.is_(False), USAGE.c.time_ms < over_ms, USAGE.c.code != ACCEPTED)
             .order_by(USAGE.c.time_ms)
             .limit(ROWS)
         )

@@ -63,7 +63,7 @@ COUNTS = ("series", "input_tokens", "output_tokens")
 TIMES = ("latency", "queue", "compute")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
-ACCEPTED = 202  # the status of a job that is not over: its row is written once more when it is
+ACCEPTED = "ACCEPTED"  # the code of a job that is not over: its row is written once more when it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
