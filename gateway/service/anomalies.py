@@ -128,10 +128,11 @@ def _asked(sent: ForecastRequest, card: ModelCard) -> Steps[ForecastRequest]:
         p,
         quantile_levels=tuple(sorted({*LEVELS, *(p.quantile_levels or ())})),
         context_length=min(p.context_length or max(CONTEXT, SEASONS_READ * _season(p)), card.max_context),
-        # One seed for all blocks: the notice names one, and a request that sends it finds the same anomalies.
+        # One seed for all blocks: a notice names it, and a request that sends it finds the same anomalies.
         seed=secrets.randbits(SEED_BITS) if sampled and p.seed is None else p.seed,
         num_samples=p.num_samples if sampled else None,
         sample_method=p.sample_method if sampled else None,
+        clip_levels=False,
     )
     series = []
     for one in sent.series:
@@ -189,6 +190,8 @@ def _survey(request: AnomalyRequest, asked: ForecastRequest, planned: Plan) -> S
     for i, (sent, source) in enumerate(zip(request.forecast.series, asked.series, strict=True)):
         first = first_scored(len(source.target), request.scored_from)
         one = _Surveyed(History.of(source, i, len(planned.levels)), first)
+        if asked.parameters.seed != request.forecast.parameters.seed:
+            one.history.general.append(notice("seed_used", i, detail=str(asked.parameters.seed)))
         ahead = [name for name in sent.future_covariates if name not in sent.past_covariates]
         if ahead:
             one.history.general.append(notice("covariates_unknown_ahead", i, ahead))

@@ -89,7 +89,7 @@ class History:
             found.append(replace(said, sentence=sentence))
         if self.failed and self.error is not None:
             block = self.failed[0]
-            more = f" So were {len(self.failed) - 1} more." if len(self.failed) > 1 else ""
+            more = f" Nor were {len(self.failed) - 1} more." if len(self.failed) > 1 else ""
             detail = f"rows {block.cut} to {block.cut + block.rows - 1}: {self.error.sentence}{more}"
             found.append(notice("window_failed", self.item, detail=detail))
         return tuple(found)

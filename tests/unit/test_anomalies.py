@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.card import CARDS, Catalog, load_cards
+from catalog.card import CARDS, Catalog, Sampling, load_cards
 from evaluation.anomalies import labelled
 from gateway.domain import (
     AnomalyReport,
@@ -73,6 +73,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         *(c for c in load_cards(CARDS) if {NAIVE, NANO} & set(c.aliases)),
         anomaly_models.card(),
         anomaly_models.card("test/narrow", quantile_levels=(0.25, 0.5, 0.75), tails="refuse"),
+        anomaly_models.card("test/sampled", sampling=Sampling(native=True)),
         engine_adapters.card(LAST),
         engine_adapters.card("test/gated", gate=gate),
     ]
@@ -339,6 +340,12 @@ def test_quantiles_are_those_asked_for(desk: Desk) -> None:
     assert np.isnan(output.quantiles[:, :10]).all()
     assert output.quantiles[1, 10:] - output.expected[10:] == pytest.approx(2.563 / 2)
     assert desk.scan(target).quantiles is None
+
+
+def test_a_sampled_search_tells_the_one_seed_of_all_its_blocks(desk: Desk) -> None:
+    (told,) = desk.scan(noise(30), "test/sampled").notices
+    assert told.code == "seed_used"
+    assert desk.scan(noise(30), "test/sampled", seed=7).notices == ()
 
 
 def test_usage_is_that_of_every_block(desk: Desk) -> None:
