@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from catalog import CatalogError
 from gateway import __version__
-from gateway.cli import deployments, doctor, forecast, jobs, models, pull, serve, settings, worker
+from gateway.cli import deployments, doctor, forecast, jobs, keys, models, pull, serve, settings, worker
 from gateway.errors import GatewayError
 from gateway.settings import SettingsError
 
-COMMANDS = (serve, worker, forecast, jobs, models, pull, settings, deployments, doctor)
+COMMANDS = (serve, worker, forecast, jobs, keys, models, pull, settings, deployments, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
