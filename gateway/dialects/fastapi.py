@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 
 from gateway.dialects.base import Call, Steps
 from gateway.dialects.canonical import envelope, walk
@@ -176,7 +176,7 @@ def problems_of(value: object, kind: type[msgspec.Struct], place: Place) -> Iter
 
 
 def _field_problems(value: object, declared: Any, place: Place) -> Iterator[Problem]:
-    kind = get_args(declared)[0] if get_origin(declared) is Annotated else declared
+    kind = _plain(declared)
     member = get_args(kind)[0] if get_origin(kind) in (list, tuple) else None
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield from problems_of(value, kind, place)
@@ -190,6 +190,13 @@ def _field_problems(value: object, declared: Any, place: Place) -> Iterator[Prob
             msgspec.convert(value, declared, strict=False)
         except msgspec.ValidationError as failure:
             yield as_told(failure, place)
+
+
+def _plain(declared: Any) -> Any:
+    """A type without what is said of it, and without that it may be absent."""
+    if UnsetType in get_args(declared):
+        declared = next(member for member in get_args(declared) if member is not UnsetType)
+    return get_args(declared)[0] if get_origin(declared) is Annotated else declared
 
 
 _EXPECTED: Mapping[str, Kind] = {

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -57,25 +58,22 @@ def is_nested(raw: Raw) -> bool:
 
 
 def _slowly(raw: Raw, place: Place, depth: int) -> Steps[Array]:
-    parts: list[list[float] | list[list[float]]] = []
+    whole: list[Any] = []  # of numbers, or of lists of them
     problems: list[Problem] = []
     start = 0
     for piece in slices.of_array(bytes(raw), Format.JSON):
         if piece:
             value = walk.untyped(piece, Format.JSON)
             problems += islice(_problems(value, place, depth, start), MAX_FAULTS)
-            if problems and (len(problems) >= MAX_FAULTS or not isinstance(value, list)):
+            if not isinstance(value, list) or len(problems) >= MAX_FAULTS:
                 break
             start += len(value)
             if not problems:
-                parts.append(value)
+                whole += value
         yield
     if problems:
         raise SchemaError(tuple(problems))
-    whole = [item for part in parts for item in part]
-    if depth == 1:
-        return np.array([float(item) for item in whole], dtype=np.float64)  # type: ignore[arg-type]
-    return _table(whole)  # type: ignore[arg-type]
+    return _table(whole) if depth > 1 else np.array([float(item) for item in whole], dtype=np.float64)
 
 
 def _table(found: list[list[float]]) -> Array:

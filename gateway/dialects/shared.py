@@ -35,16 +35,10 @@ class NixtlaModel(msgspec.Struct, frozen=True):
     name: str
 
 
-class NixtlaModels(msgspec.Struct, frozen=True):
-    """Nixtla's list of models."""
-
-    models: list[NixtlaModel]
-
-
 class Names(msgspec.Struct, frozen=True):
-    """KServe's list of models."""
+    """The models: as objects for Nixtla's client, as names for KServe's."""
 
-    models: list[str]
+    models: list[str | NixtlaModel]
 
 
 def _nothing(call: Call) -> Steps[None]:
@@ -54,7 +48,7 @@ def _nothing(call: Call) -> Steps[None]:
 def _names(call: Call, models: tuple[ModelInfo, ...]) -> Reply:
     """The models for whoever asks: Nixtla's client says who it is, everyone else is KServe's."""
     ids = [m.card.id for m in models]
-    body = NixtlaModels([NixtlaModel(i) for i in ids]) if NIXTLA_CLIENT in call.headers else Names(ids)
+    body = Names([NixtlaModel(i) if NIXTLA_CLIENT in call.headers else i for i in ids])
     return Reply(body=msgspec.json.encode(body), headers={"vary": NIXTLA_CLIENT})
 
 
@@ -71,7 +65,7 @@ SHARED: tuple[Shared, ...] = (
                 summary="Names of all models, for KServe's clients and Nixtla's",
                 description=f"With the header `{NIXTLA_CLIENT}`, each name is an object.",
                 tag="kserve",
-                response=Names | NixtlaModels,
+                response=Names,
                 error=SentenceBody,
             ),
         ),

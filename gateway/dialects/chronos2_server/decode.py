@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.dialects import fastapi, numbers
 from gateway.dialects.base import Call, Steps
@@ -50,10 +50,10 @@ class Compared:
 def univariate(call: Call) -> Steps[ForecastRequest]:
     """One series."""
     body, found = yield from fastapi.read(call, UnivariateBody)
-    levels = _levels(found.whole(body.quantile_levels))
+    levels = _levels(_sent(found, body.quantile_levels))
     return (
         yield from _forecast(
-            found.whole(body.values), found.whole(body.timestamps), body.freq, body.prediction_length, levels, ()
+            found.whole(body.values), _sent(found, body.timestamps), body.freq, body.prediction_length, levels, ()
         )
     )
 
@@ -65,11 +65,12 @@ def multi_series(call: Call) -> Steps[BatchRequest]:
         raise _refused("series_list cannot be empty")
     if len(body.series_list) > MAX_SERIES:
         raise _refused(f"series_list holds more than the {MAX_SERIES} series that one call takes")
-    levels = _levels(found.whole(body.quantile_levels))
+    levels = _levels(_sent(found, body.quantile_levels))
     requests = []
     for i, series in enumerate(body.series_list):
         values = found.whole(series.values)
-        times = found.whole(series.timestamps if _is_there(series.timestamps) else body.timestamps)
+        times = _sent(found, series.timestamps)
+        times = times if _is_there(times) else _sent(found, body.timestamps)
         place = ("series_list", i)
         requests.append((yield from _forecast(values, times, body.freq, body.prediction_length, levels, place)))
         yield
@@ -95,7 +96,7 @@ def anomalies(call: Call) -> Steps[ForecastRequest]:
 def backtest(call: Call) -> Steps[ForecastRequest]:
     """A forecast of what is known, from the values before it."""
     body, found = yield from fastapi.read(call, BacktestBody)
-    _levels(found.whole(body.quantile_levels))
+    _levels(_sent(found, body.quantile_levels))
     context, actuals = yield from _held_out(found, body, body.actual_values, "actual_values")
     calendar = stamps.of_rows(body.freq, len(context))
     return _request(context, body.prediction_length, calendar, {MEDIAN}, Compared(actuals=actuals))
@@ -188,6 +189,10 @@ def _outside(level: float, place: Place) -> list[Problem]:
     if level <= 0:
         return [Problem(place, "above", "0")]
     return [Problem(place, "below", "1")] if level >= 1 else []
+
+
+def _sent(found: Envelope, raw: Raw | UnsetType) -> Raw:
+    return Raw(b"") if raw is UNSET else found.whole(raw)
 
 
 def _is_there(raw: Raw) -> bool:

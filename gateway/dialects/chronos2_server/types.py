@@ -9,7 +9,6 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.dialects.fastapi import Detail
 
-ABSENT = Raw(b"")
 DEFAULT_LEVELS = (b"0.1", b"0.5", b"0.9")
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
@@ -40,9 +39,9 @@ class UnivariateBody(msgspec.Struct, frozen=True, kw_only=True):
 
     values: Values
     prediction_length: Horizon
-    quantile_levels: Levels = ABSENT
+    quantile_levels: Levels | UnsetType = UNSET
     freq: Freq | None = None
-    timestamps: Stamps = ABSENT
+    timestamps: Stamps | UnsetType = UNSET
     series_id: str | None = "series_0"
 
 
@@ -50,7 +49,7 @@ class SeriesBody(msgspec.Struct, frozen=True, kw_only=True):
     """One of several series."""
 
     values: Values
-    timestamps: Stamps = ABSENT
+    timestamps: Stamps | UnsetType = UNSET
     series_id: str | None = None
 
 
@@ -59,9 +58,9 @@ class MultiSeriesBody(msgspec.Struct, frozen=True, kw_only=True):
 
     series_list: list[SeriesBody]
     prediction_length: Horizon
-    quantile_levels: Levels = ABSENT
+    quantile_levels: Levels | UnsetType = UNSET
     freq: Freq | None = None
-    timestamps: Annotated[Stamps, Meta(description="Of every series that has none of its own.")] = ABSENT
+    timestamps: Annotated[Stamps, Meta(description="Of every series that has none of its own.")] | UnsetType = UNSET
 
 
 class AnomaliesBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +80,7 @@ class BacktestBody(msgspec.Struct, frozen=True, kw_only=True):
     context_values: Values
     actual_values: Observed
     prediction_length: Horizon
-    quantile_levels: Levels = ABSENT
+    quantile_levels: Levels | UnsetType = UNSET
     freq: Freq | None = None
 
 
