@@ -42,6 +42,7 @@ from gateway.http import account, dialect_pages, health, jobs, models, openapi, 
 from gateway.http.account import Account
 from gateway.http.accounts import Accounts, open_accounts
 from gateway.http.compression import CompressionMiddleware
+from gateway.http.consumption import consumption_by
 from gateway.http.health import Probes, Readiness
 from gateway.http.idempotency import AnswersInMemory, Entry, Promise
 from gateway.http.jobs import JobEndpoints, deferrable
@@ -151,7 +152,8 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     server = parts.settings.server
     dialects = enabled(parts.settings.dialects)
     probes = Probes(parts.service, parts.engine, readiness)
-    calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge)
+    consumption = consumption_by(accounts.database, accounts.ledger)
+    calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge, consumption)
     later = _job_endpoints(parts, accounts)
     at_once = operations.endpoints(canonical.OPERATIONS, calls, server)
     memory = AnswersInMemory()

@@ -4,7 +4,7 @@ Arrays live in frozen dataclasses and are never written to after construction. N
 caller sent null; a rendered answer holds finite numbers only.
 """
 
-from gateway.domain.callers import Caller
+from gateway.domain.callers import Caller, Consumption
 from gateway.domain.deployments import Deployment
 from gateway.domain.evaluations import (
     METRICS,
@@ -65,6 +65,7 @@ __all__ = [
     "BatchAnswer",
     "BatchRequest",
     "Caller",
+    "Consumption",
     "CovariateValues",
     "Deployment",
     "EnsembleForecast",

@@ -18,3 +18,13 @@ class Caller:
     def may_use(self, model: str) -> bool:
         """Whether a catalog id is among the models of this caller."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumption:
+    """Requests that a caller made in the minute and the month of UTC that run, and how many it may; None: any."""
+
+    minute: int = 0
+    minute_limit: int | None = None
+    month: int = 0
+    month_limit: int | None = None

@@ -18,6 +18,8 @@ from gateway.domain import (
     BacktestRequest,
     BatchAnswer,
     BatchRequest,
+    Caller,
+    Consumption,
     Deployment,
     EnsembleForecast,
     EnsembleRequest,
@@ -60,11 +62,12 @@ def handlers(
     standing: Callable[[], GatewayStatus],
     backtester: Backtester | None = None,
     charge: Charge | None = None,
+    consumption: Callable[[Exchange], Awaitable[Consumption]] | None = None,
 ) -> dict[Kind, Handler]:
     """The calls of the service that operations can make.
 
     `standing` tells how the gateway stands now; `backtester` is where ensembles try their candidates; `charge` takes
-    what a run may use from its caller's limits, or refuses.
+    what a run may use from its caller's limits, or refuses; `consumption` tells how much a caller has used.
     """
 
     async def forecast(asked: ForecastRequest, exchange: Exchange) -> Forecast | ForecastPlan:
@@ -118,6 +121,12 @@ def handlers(
     async def status(asked: None, exchange: Exchange) -> GatewayStatus:
         return standing()
 
+    async def usage(asked: None, exchange: Exchange) -> Consumption:
+        return await consumption(exchange) if consumption is not None else Consumption()
+
+    async def session(asked: None, exchange: Exchange) -> Caller:
+        return exchange.caller
+
     def charged(run: Handler) -> Handler:
         async def charged_run(asked: Work, exchange: Exchange) -> object:
             if charge is not None:
@@ -135,6 +144,8 @@ def handlers(
         Kind.MODELS: models,
         Kind.MODEL: model,
         Kind.STATUS: status,
+        Kind.USAGE: usage,
+        Kind.SESSION: session,
     }
 
 

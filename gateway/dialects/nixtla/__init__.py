@@ -68,6 +68,8 @@ DIALECT = Dialect(
             ANOMALIES,
         ),
         _operation("GET", "/model_params", Kind.MODEL, parse.model_params, render.sizes, "A model's sizes"),
+        _operation("GET", "/validate_api_key", Kind.SESSION, parse.nothing, render.valid, "Whether a key is one"),
+        _operation("GET", "/usage", Kind.USAGE, parse.nothing, render.usage, "Requests by minute and month"),
     ),
     guide=Guide(
         title="Nixtla",

@@ -213,8 +213,8 @@ def _empty(series: SeriesInput, i: int) -> Iterator[Fault]:
         yield Fault(("series", i, "target"), "The target has no observed value")
 
 
-def session(call: Call) -> Steps[None]:
-    """Nothing is asked but whether the key is one."""
+def nothing(call: Call) -> Steps[None]:
+    """Nothing is asked: who calls is known already."""
     yield from ()
 
 

@@ -19,6 +19,7 @@ from gateway.domain import (
     Array,
     Backtest,
     Caller,
+    Consumption,
     Forecast,
     ModelInfo,
     Notice,
@@ -188,6 +189,12 @@ def sizes(call: Call, model: ModelInfo) -> Reply:
 def valid(call: Call, caller: Caller) -> Reply:
     """The key was admitted, or none is needed."""
     return Reply(body=msgspec.json.encode(wire.Detail("This key is valid.")))
+
+
+def usage(call: Call, used: Consumption) -> Reply:
+    """Requests of the caller, by minute and month."""
+    body = wire.Usage(wire.Used(used.minute, used.minute_limit), wire.Used(used.month, used.month_limit))
+    return Reply(body=msgspec.json.encode(body))
 
 
 def error(call: Call, problem: GatewayError, status: int) -> Reply:

@@ -77,6 +77,20 @@ class ModelParameters(msgspec.Struct, frozen=True):
     detail: ModelSizes
 
 
+class Used(msgspec.Struct, frozen=True):
+    """Requests in a span of time, and the most there may be; null: any."""
+
+    consumed: int
+    limit: int | None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """`GET /usage`"""
+
+    minute: Used
+    month: Used
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """One wrong place of a body."""
 
