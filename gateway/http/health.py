@@ -156,6 +156,7 @@ def endpoints(probes: Probes, render_error: RenderError) -> list[Endpoint]:
             respond=respond,
             render_error=render_error,
             role="caller" if path.startswith("/api/") else "public",
+            counted=False,
             documentation=Documentation(summary=summary, tag="system", response=response, codes=codes),
         )
         for path, respond, response, summary, codes in found

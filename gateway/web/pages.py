@@ -22,10 +22,13 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 PLOTLY = "plotly.min.js"
 
 # address -> page
-PAGES: Mapping[str, str] = {"/playground": "playground.html"}
+PAGES: Mapping[str, str] = {"/playground": "playground.html", "/dashboard": "dashboard.html"}
 FILES = (
     "app.css",
     "app.js",
+    "dashboard.css",
+    "dashboard.js",
+    "session.js",
     "playground.css",
     "playground.js",
     "playground-calls.js",

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import Browser, Page, Request
 
 from tests.serving import Gateway
 
 LIMIT_MS = 60_000  # a hang limit
-WIDTHS = {"phone": 390, "desk": 1440}
+# Width and colour scheme: a phone at night and a desk by day, and in the long run the others.
+LOOKS = [
+    pytest.param(390, "dark", id="phone-dark"),
+    pytest.param(1440, "light", id="desk-light"),
+    pytest.param(390, "light", id="phone-light", marks=pytest.mark.slow),
+    pytest.param(1440, "dark", id="desk-dark", marks=pytest.mark.slow),
+]
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import httpx
 import pytest
 
-from tests.browser.tabs import WIDTHS, Tab, Tabs
+from tests.browser.tabs import LOOKS, Tab, Tabs
 from tests.serving import Gateway
 
 DAYS = [date(2026, 1, 1) + timedelta(days=i) for i in range(56)]
@@ -181,8 +181,7 @@ def test_the_call_to_copy_is_the_call_that_was_made(tabs: Tabs) -> None:
     compile(tab.page.inner_text("#code"), "copied", "exec")
 
 
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_the_page_fits_and_is_accessible(tabs: Tabs, width: int, scheme: str) -> None:
     tab = tabs.open("/playground", width=width, scheme=scheme)
     ready(tab)

@@ -121,7 +121,7 @@ export function token(name) {
 /** The layout of a chart in the colours of the page. */
 export function layout(overrides = {}) {
   const axis = { gridcolor: token("line"), linecolor: token("line"), zerolinecolor: token("line"), automargin: true };
-  const { xaxis, yaxis, ...rest } = overrides;
+  const { xaxis, yaxis, legend, ...rest } = overrides;
   return {
     font: { family: "system-ui, sans-serif", size: 12, color: token("soft") },
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -129,8 +129,8 @@ export function layout(overrides = {}) {
     margin: { l: 48, r: 12, t: 12, b: 36 },
     hovermode: "x unified",
     hoverlabel: { bgcolor: token("surface"), bordercolor: token("line"), font: { color: token("ink") } },
-    legend: { orientation: "h", y: -0.16, x: 0, font: { color: token("ink") } },
     ...rest,
+    legend: { orientation: "h", y: -0.16, x: 0, font: { color: token("ink") }, ...legend },
     xaxis: { ...axis, ...xaxis },
     yaxis: { ...axis, ...yaxis },
   };

@@ -4,6 +4,7 @@ import { call, colour, element, Problem, replace, shown } from "./app.js";
 import { callsOf, drawn, failureOf, fromJson, inputsOf, noticesOf } from "./playground-calls.js";
 import { draw } from "./playground-charts.js";
 import { LANGUAGES, pretty } from "./playground-code.js";
+import { signedIn } from "./session.js";
 
 const SAMPLES = [
   { file: "air_passengers.csv", title: "Air passengers, monthly", horizon: 12, holdout: true },
@@ -401,7 +402,7 @@ function later(action, ms) {
   return () => { clearTimeout(timer); timer = setTimeout(action, ms); };
 }
 
-function begin() {
+async function begin() {
   choices($("sample"), [["", "your own"], ...SAMPLES.map((s, i) => [String(i), s.title])], "0");
   $("sample").addEventListener("change", () => { const s = SAMPLES[$("sample").value]; if (s) loadSample(s); });
   $("data").addEventListener("input", later(() => { $("sample").value = ""; fresh(); read(); }, 300));
@@ -421,8 +422,12 @@ function begin() {
   drop.addEventListener("dragleave", () => $("drop").classList.remove("over"));
   drop.addEventListener("drop", (e) => { e.preventDefault(); $("drop").classList.remove("over"); take(e.dataTransfer.files[0]); });
   setTask("forecast");
+  await signedIn();
   loadModels().catch((error) => { $("model-fault").textContent = error.message; });
   loadSample(SAMPLES[0]);
 }
 
-begin();
+begin().catch((error) => {
+  $("failure").textContent = error.message;
+  $("failure").hidden = false;
+});
