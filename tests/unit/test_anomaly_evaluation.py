@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from evaluation.anomalies import (
     labelled,
     seasonal_z,
     table,
+    with_one_threshold,
     z_scores,
 )
 
@@ -56,6 +58,9 @@ def test_the_rival_gets_exactly_as_many_alarms() -> None:
     mine, theirs = compared(file(values, slice(200, 210)), ours, 1.0)
     assert mine.alarms == theirs.alarms > 0
     assert mine.points == theirs.points == 200
+    files = [file(values, slice(200, 210)), replace(file(3 * values), name="other")]
+    shared = with_one_threshold(files, {"test": ours, "other": ours}, 7)
+    assert (shared.alarms, shared.points, shared.windows) == (7, 400, 1)
 
 
 def test_the_rival_by_hand_and_without_a_look_ahead() -> None:
