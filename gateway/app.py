@@ -28,7 +28,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from catalog import Catalog, load_cards, merged
 from catalog.card import CARDS
-from gateway import __version__
+from gateway import __version__, tracing
 from gateway.access import pepper
 from gateway.deployments import Deployments, StoredDeployments
 from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
@@ -305,6 +305,8 @@ def serve(resolved: Resolved) -> None:
     """Serve until SIGINT or SIGTERM, then finish what was accepted. Raises GatewayError where the address is taken."""
     server = resolved.settings.server
     configure_logging(server.log_level, server.log_format)
+    if server.otlp_endpoint:
+        tracing.configure(server.otlp_endpoint, __version__)
     _make_folder(server.data_dir)
     listener = _listen(server.host, server.port)
     app = create_app(resolved)
@@ -328,6 +330,7 @@ def serve(resolved: Resolved) -> None:
     http = uvicorn.Server(config)
     app.state.stopping = lambda: http.should_exit
     http.run(sockets=[listener])
+    tracing.shutdown()
     log.info("stopped")
 
 

@@ -45,6 +45,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     request_timeout_s: Seconds = 60.0  # deadline of a request that names none
     max_request_timeout_s: Seconds = 600.0  # what `x-request-timeout-ms` may ask for
     shutdown_grace_s: Seconds = 30.0  # accepted work is finished within this on SIGTERM
+    otlp_endpoint: str | None = None  # an OpenTelemetry collector for traces, such as http://127.0.0.1:4318
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal
 

@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import tracing
 from gateway.domain import Usage
 from gateway.http import exchange as exchanges
 from gateway.http.exchange import UNMATCHED, Exchange
@@ -68,7 +69,7 @@ class ExchangeMiddleware:
                 self._over(exchange)
 
         try:
-            await self._app(scope, receive, named)
+            await self._traced(scope, receive, named, exchange)
         except Exception:
             log.exception("request_failed", request_id=exchange.request_id, endpoint=exchange.endpoint)
             if exchange.status:
@@ -79,6 +80,28 @@ class ExchangeMiddleware:
         finally:
             over()
             _write_down(scope, exchange)
+
+    async def _traced(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        """Pass the request on within its span, which is named by what became of it."""
+        parent = exchange.headers.get("traceparent", "")
+        with tracing.span("request", parent=parent, server=True) as span:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                tracing.describe(
+                    span,
+                    f"{scope['method']} {exchange.endpoint}",
+                    {
+                        "http.request.method": scope["method"],
+                        "http.route": exchange.endpoint,
+                        "http.response.status_code": exchange.status,
+                        "forecast.request_id": exchange.request_id,
+                        "forecast.model": exchange.model,
+                        "forecast.code": exchange.code,
+                        "forecast.series": exchange.series,
+                    },
+                    failed=exchange.status >= 500 or exchange.status == 0,
+                )
 
     def _over(self, exchange: Exchange) -> None:
         """Count an exchange, once. What was not delivered has no tokens."""

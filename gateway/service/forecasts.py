@@ -15,6 +15,7 @@ import numpy as np
 from adapters.base import Series, SeriesFailure
 from adapters.base import SeriesForecast as AdapterForecast
 from catalog import Catalog, ModelCard
+from gateway import tracing
 from gateway.domain import (
     Caller,
     Forecast,
@@ -149,7 +150,10 @@ class ForecastService:
         if request.parameters.dry_run:
             return self._describe(request, planned, started)
         work = [t.series for t in planned.tasks if t.series is not None]
+        begun = time.time()
         outcome, cached = await self._compute(planned, work, caller, deadline) if work else (Outcome(), False)
+        about: tracing.Attributes = {"forecast.model": planned.card.id, "forecast.series": len(work)}
+        tracing.computed(begun, outcome.queue_ms, outcome.compute_ms, about)
         outputs = await paced(_outputs(planned, outcome))
         delivered = [t.usage for t, o in zip(planned.tasks, outputs, strict=True) if isinstance(o, SeriesForecast)]
         return Forecast(
