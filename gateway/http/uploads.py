@@ -55,11 +55,14 @@ class Upload:
 
     def placed(self, error: GatewayError) -> GatewayError:
         """An error of the series that was taken last, at its place in the upload; others are the head's."""
-        if error.code is not Code.INVALID_ARGUMENT or not error.faults or error.faults[0].loc[:1] in _OWN:
+        if not error.faults or error.faults[0].loc[:1] in _OWN:
             return error
         of_series = error.faults[0].loc[:1] == ("inputs",)
         place, skipped = (self.at(), 2) if of_series else (("request",), 0)
-        return GatewayError.invalid(*(Fault((*place, *f.loc[skipped:]), f.msg, f.type) for f in error.faults))
+        faults = tuple(Fault((*place, *f.loc[skipped:]), f.msg, f.type) for f in error.faults)
+        if error.code is Code.INVALID_ARGUMENT:
+            return GatewayError.invalid(*faults)
+        return GatewayError(error.code, error.sentence, faults=faults, retry_after_s=error.retry_after_s)
 
 
 async def pieces(headers: Mapping[str, str], receive: Receive, bounds: Bounds) -> AsyncIterator[bytes]:
@@ -95,10 +98,10 @@ async def pieces(headers: Mapping[str, str], receive: Receive, bounds: Bounds) -
 async def lines(body: AsyncIterator[bytes], call: Call, forecast: Forecasts, operations: jobs.Operations) -> Upload:
     """An NDJSON upload whose first line has been read; raises GatewayError with the faults of that line."""
     numbered = _numbered(body)
-    _, line = await anext(numbered, (0, b""))
-    if not line:
+    first = await anext(numbered, None)
+    if first is None:
         raise GatewayError(Code.MALFORMED, "The upload is empty; its first line holds type and request.")
-    order, head = await paced(job_lines.head(line, call, operations))
+    order, head = await paced(job_lines.head(first[1], call, operations))
     series = _Lines(numbered, head.parameters.prediction_length, forecast)
     return Upload(order=order, head=head, series=series.read(), at=lambda: ("lines", series.number))
 
