@@ -291,11 +291,12 @@ class Supervisor:
                     await asyncio.sleep(SHORTEST_LOOK_S)
                     await news_or(work, SCAN_S)
         finally:
-            for task in self._tasks.values():
+            held = dict(self._tasks)
+            for task in held.values():
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*held.values(), return_exceptions=True)
             with contextlib.suppress(RedisError, OSError):
-                for id in self._tasks:
+                for id in held:
                     await self._parts.store.leave(id, self._token)
 
     async def _look(self) -> None:

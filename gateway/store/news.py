@@ -67,4 +67,5 @@ class News:
 async def news_or(event: asyncio.Event, timeout_s: float) -> None:
     """Wait for `event`, `timeout_s` seconds at most."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), max(0.0, timeout_s))
+        async with asyncio.timeout(max(0.0, timeout_s)):  # wait_for of Python 3.11 can swallow a cancellation
+            await event.wait()

@@ -1,0 +1,337 @@
+"""Jobs through cancels, deadlines, poison, kills and restarts: nothing is lost, nothing is done twice over."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.domain import (
+    BacktestRequest,
+    BatchAnswer,
+    BatchRequest,
+    Caller,
+    Forecast,
+    Job,
+    SeriesError,
+    SeriesForecast,
+)
+from gateway.errors import Code, GatewayError
+from gateway.settings import EngineSettings
+from tests.engine_adapters import EXIT, RAISE, WAIT, card
+from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, ORDER, Running, request, running
+from tests.live.gated import Gate
+from tests.unit.test_store import undocumented
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _workers_see_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate.make(tmp_path / "gate")
+
+
+def means(answer: object) -> list[float | None]:
+    """The first forecast value of each series; None where it failed."""
+    assert isinstance(answer, Forecast)
+    return [float(o.mean[0, 0]) if isinstance(o, SeriesForecast) else None for o in answer.outputs]
+
+
+def files(data_dir: Path) -> list[Path]:
+    """What lies in the blobs of all jobs."""
+    return sorted(p for p in (data_dir / "jobs").rglob("*") if p.is_file())
+
+
+async def sliced(run: Running, job: Job, caller: Caller = ALICE) -> list[float | None]:
+    """What is there of a result, slice by slice."""
+    found: list[float | None] = []
+    async for part in run.jobs.slices(job.id, caller):
+        assert part.first == len(found)
+        found += means(part.answer)
+    return found
+
+
+def test_a_job_answers_every_series_in_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            job = await run.end(await run.jobs.submit(ORDER, request(range(10), acts={5: RAISE}), ALICE))
+            assert (job.status, job.done, job.total, job.failed) == ("partial", 10, 10, 1)
+            answer = await run.jobs.answer(job.id, ALICE)
+            expected = [0.0, 1.0, 2.0, 3.0, 4.0, None, 6.0, 7.0, 8.0, 9.0]
+            assert means(answer) == expected == await sliced(run, job)
+            assert isinstance(answer, Forecast)
+            assert answer.usage == job.usage
+            assert answer.usage.input_tokens == 9 * 8
+            part = [s async for s in run.jobs.slices(job.id, ALICE, first=3, count=2)]
+            assert [(s.first, means(s.answer)) for s in part] == [(3, [3.0]), (4, [4.0])]
+            store = run.jobs._parts
+            assert store is not None
+            await undocumented(store.store)
+
+    asyncio.run(main())
+
+
+def test_batches_are_cut_by_requests(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            bad = GatewayError(Code.INVALID_ARGUMENT, "unreadable")
+            unknown = replace(request([1.0]), model="nobody")
+            every = (*(request([float(i)]) for i in range(5)), bad, unknown, request([9.0], acts={0: RAISE}))
+            job = await run.end(
+                await run.jobs.submit(replace(ORDER, type="batch"), BatchRequest(requests=every), ALICE)
+            )
+            assert (job.status, job.done, job.failed) == ("partial", 8, 3)
+            answer = await run.jobs.answer(job.id, ALICE)
+            assert isinstance(answer, BatchAnswer)
+            codes = [r.code if isinstance(r, GatewayError) else means(r) for r in answer.results]
+            assert codes == [
+                *([float(i)] for i in range(5)),
+                Code.INVALID_ARGUMENT,
+                Code.NOT_FOUND,
+                Code.MODEL_FAILED,
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_stream_becomes_a_job_or_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            head = replace(request([]), series=())
+
+            async def series(good: int, *, then: bool):  # type: ignore[no-untyped-def]
+                for one in request(range(good)).series:
+                    yield one
+                if then:
+                    raise GatewayError(Code.MALFORMED, "cut off")
+
+            job = await run.end(await run.jobs.submit_stream(ORDER, head, series(9, then=False), ALICE))
+            assert await sliced(run, job) == [float(i) for i in range(9)]
+            before = files(tmp_path)
+            with pytest.raises(GatewayError, match="cut off"):
+                await run.jobs.submit_stream(ORDER, head, series(9, then=True), ALICE)
+            wrong = replace(head, parameters=replace(head.parameters, prediction_length=65))
+            with pytest.raises(GatewayError, match="at most 64"):
+                await run.jobs.submit_stream(ORDER, wrong, series(9, then=False), ALICE)
+            assert sorted(p for p in (tmp_path / "jobs").rglob("*") if p.is_file()) == [
+                p for p in before if p.is_file()
+            ]
+            assert [j.id for j in (await run.jobs.jobs(ALICE)).jobs] == [job.id]
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_job_stops_and_frees_its_worker(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=1) as run:
+            work = request(range(12), acts={4: WAIT})
+            job = await run.jobs.submit(ORDER, work, ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+            began = asyncio.get_running_loop().time()
+            assert (await run.jobs.cancel(job.id, ALICE)).status == "cancelled"
+            after = await run.end(await run.jobs.submit(ORDER, request([7.0]), ALICE))
+            print(f"a worker was free {asyncio.get_running_loop().time() - began:.1f} s after the cancel")
+            assert after.status == "completed"
+            assert await sliced(run, job) == [0.0, 1.0, 2.0, 3.0, *[None] * 8]
+            assert (await run.jobs.cancel(job.id, ALICE)).status == "cancelled"
+            assert (await run.jobs.cancel(after.id, ALICE)).status == "completed"
+            await run.jobs.delete(job.id, ALICE)
+            with pytest.raises(GatewayError, match="no job"):
+                await run.jobs.job(job.id, ALICE)
+            assert not list((tmp_path / "jobs").glob(f"*/{job.id}"))
+
+    asyncio.run(main())
+
+
+def test_a_job_ends_at_its_deadline(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=1) as run:
+            order = replace(ORDER, deadline_s=1.5)
+            job = await run.jobs.submit(order, request(range(8), acts={4: WAIT}), ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+            job = await run.end(job)
+            assert (job.status, job.code) == ("expired", Code.DEADLINE_EXCEEDED)
+            assert await sliced(run, job) == [0.0, 1.0, 2.0, 3.0, *[None] * 4]
+
+    asyncio.run(main())
+
+
+def test_a_poison_chunk_fails_alone(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=1) as run:
+            job = await run.jobs.submit(ORDER, request(range(12), acts={0: WAIT}), ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+            (tmp_path / "jobs" / job.id[:2] / job.id / "work-1").write_bytes(b"\x01 what a disk may do")
+            await asyncio.to_thread(gate.open)
+            job = await run.end(job)
+            assert (job.status, job.done, job.failed) == ("partial", 12, 4)
+            answer = await run.jobs.answer(job.id, ALICE)
+            assert means(answer) == [0.0, 1.0, 2.0, 3.0, *[None] * 4, 8.0, 9.0, 10.0, 11.0]
+            assert isinstance(answer, Forecast)
+            error = answer.outputs[4]
+            assert isinstance(error, SeriesError)
+            assert "3 tries failed" in error.sentence
+
+    asyncio.run(main())
+
+
+def test_a_series_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            job = await run.end(await run.jobs.submit(ORDER, request(range(8), acts={6: EXIT}), ALICE))
+            assert (job.status, job.failed) == ("partial", 1)
+            assert await sliced(run, job) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, None, 7.0]
+
+    asyncio.run(main())
+
+
+def test_a_refused_chunk_waits_for_room(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        # So little may wait that the second chunk is refused for as long as the first is at the gate.
+        engine = EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S, max_queue_s=1e-9)
+        async with running(tmp_path, card(gate=gate), engine=engine, job_slots=3, chunk_tries=1) as run:
+            job = await run.jobs.submit(ORDER, request(range(12), acts={0: WAIT, 4: WAIT, 8: WAIT}), ALICE)
+            for _ in range(3):
+                await asyncio.to_thread(gate.wait_until_started)
+                await asyncio.to_thread(gate.open)
+            job = await run.end(job)
+            assert (job.status, job.failed) == ("completed", 0)
+
+    asyncio.run(main())
+
+
+def test_a_model_that_no_worker_offers_fails_its_chunk(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, models=("other/*",), worker_wait_s=0.5) as run:
+            job = await run.end(await run.jobs.submit(ORDER, request(range(2)), ALICE))
+            assert (job.status, job.code) == ("failed", Code.UNAVAILABLE)
+            with pytest.raises(GatewayError, match="No worker offers"):
+                await run.jobs.answer(job.id, ALICE)
+
+    asyncio.run(main())
+
+
+def test_jobs_belong_to_those_who_made_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            job = await run.end(await run.jobs.submit(ORDER, request(range(2)), ALICE))
+            calls = [
+                lambda: run.jobs.job(job.id, BOB),
+                lambda: run.jobs.cancel(job.id, BOB),
+                lambda: run.jobs.delete(job.id, BOB),
+                lambda: run.jobs.answer(job.id, BOB),
+                lambda: anext(run.jobs.slices(job.id, BOB)),
+                lambda: anext(run.jobs.events(job.id, BOB)),
+            ]
+            for call in calls:
+                with pytest.raises(GatewayError) as refused:
+                    await call()
+                assert refused.value.code is Code.NOT_FOUND
+            assert (await run.jobs.jobs(BOB)).jobs == ()
+            assert [j.id for j in (await run.jobs.jobs(ADMIN)).jobs] == [job.id]
+            assert means(await run.jobs.answer(job.id, ADMIN)) == [0.0, 1.0]
+            restricted = Caller(id="carol", models=("other/*",))
+            with pytest.raises(GatewayError) as refused:
+                await run.jobs.submit(ORDER, request([1.0]), restricted)
+            assert refused.value.code is Code.PERMISSION_DENIED
+
+    asyncio.run(main())
+
+
+def test_lists_come_in_pages(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, job_slots=0) as run:
+            made = [await run.jobs.submit(ORDER, request([1.0]), ALICE) for _ in range(5)]
+            await run.jobs.cancel(made[2].id, ALICE)
+            pages, cursor = [], None
+            while True:
+                page = await run.jobs.jobs(ALICE, limit=2, cursor=cursor)
+                pages.append([j.id for j in page.jobs])
+                if (cursor := page.next) is None:
+                    break
+            newest = [j.id for j in reversed(made)]
+            assert pages == [newest[:2], newest[2:4], newest[4:]]
+            cancelled = await run.jobs.jobs(ALICE, status="cancelled")
+            assert [j.id for j in cancelled.jobs] == [made[2].id]
+            assert (await run.jobs.jobs(ALICE, type="batch")).jobs == ()
+
+    asyncio.run(main())
+
+
+def test_the_same_key_is_the_same_job(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, job_slots=0) as run:
+            order = replace(ORDER, idempotency_key="k")
+            both = await asyncio.gather(*(run.jobs.submit(order, request([1.0, 2.0]), ALICE) for _ in range(2)))
+            assert both[0].id == both[1].id
+            with pytest.raises(GatewayError) as refused:
+                await run.jobs.submit(order, request([1.0, 3.0]), ALICE)
+            assert refused.value.code is Code.CONFLICT
+            assert (await run.jobs.submit(order, request([1.0, 3.0]), BOB)).id != both[0].id
+            assert len((await run.jobs.jobs(ALICE)).jobs) == 1
+            assert len(list((tmp_path / "jobs").glob("*/*"))) == 2
+
+    asyncio.run(main())
+
+
+async def queued(run: Running, job: Job) -> bool:
+    """Whether a chunk of a job is in the queue."""
+    assert run.jobs._parts is not None
+    _, chunks, _ = await run.jobs._parts.store.progress(job.id)
+    return bool(chunks)
+
+
+def test_an_urgent_job_goes_first(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=1, chunk_series=1) as run:
+            first = await run.jobs.submit(ORDER, request([0.0, 1.0, 2.0, 3.0], acts={0: WAIT}), ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+            late = await run.jobs.submit(replace(ORDER, priority=5), request([9.0]), ALICE)
+            async with asyncio.timeout(HANG_LIMIT_S):
+                while not await queued(run, late):  # noqa: ASYNC110 - Redis sets no event
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(gate.open)
+            late, first = await run.end(late), await run.end(first)
+            assert late.started is not None
+            assert first.finished is not None
+            assert late.started < first.finished
+
+    asyncio.run(main())
+
+
+def test_a_stopped_gateway_gives_back_and_the_next_goes_on(tmp_path: Path, gate: Gate) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=1, grace_s=0.1) as run:
+            job = await run.jobs.submit(ORDER, request(range(12), acts={4: WAIT}), ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+        async with running(tmp_path, card(gate=gate), job_slots=1) as run:
+            await asyncio.to_thread(gate.wait_until_started)
+            await asyncio.to_thread(gate.open)
+            job = await run.end(job)
+            assert (job.status, job.done) == ("completed", 12)
+            assert await sliced(run, job) == [float(i) for i in range(12)]
+
+    asyncio.run(main())
+
+
+def test_candidates_of_ensembles_run_here_unless_others_can(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            work = BacktestRequest(forecast=request([5.0, 6.0]))
+            deadline = asyncio.get_running_loop().time() + HANG_LIMIT_S
+            here = await run.jobs.backtest(work, caller=ALICE, deadline=deadline)
+            job = await run.end(await run.jobs.submit(replace(ORDER, type="backtest"), work, ALICE))
+            queued = await run.jobs.answer(job.id, ALICE)
+            assert len(here.outputs) == 2
+            assert np.isclose(here.scores.values["mae"], queued.scores.values["mae"])  # type: ignore[union-attr]
+            assert [j.id for j in (await run.jobs.jobs(ALICE)).jobs] == [job.id]
+
+    asyncio.run(main())
