@@ -54,7 +54,13 @@ def _probe(path: str, shape: Callable[[Call, Any], Reply], response: type, summa
         render=shape,
         render_error=render.error,
         public=True,
-        documentation=Documentation(summary=summary, tag="chronos2-server", response=response, error=types.ErrorBody),
+        documentation=Documentation(
+            summary=summary,
+            tag="chronos2-server",
+            response=response,
+            error=types.ErrorBody,
+            codes=(Code.MALFORMED,),  # 400, of a header that cannot be
+        ),
     )
 
 
