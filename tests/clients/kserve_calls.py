@@ -35,9 +35,7 @@ def calendar():
             for rows in (1, 2, 13):
                 shown = {"type": "univariate_time_series", "name": "a", "frequency": frequency.value}
                 inputs.append({**shown, "series": [1.0] * rows, "start_timestamp": start})
-                moved = datetime.strptime(start, FORM).replace(tzinfo=UTC) + FREQUENCY_MAP[frequency.value](
-                    rows
-                )
+                moved = datetime.strptime(start, FORM).replace(tzinfo=UTC) + FREQUENCY_MAP[frequency.value](rows)
                 expected.append(moved.strftime(FORM))
     return inputs, expected
 
