@@ -22,6 +22,7 @@ from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 from gateway.pacing import at_once
 
 EXAMPLES = settings(max_examples=200, deadline=None)
+EXAMPLES_A_SHAPE = settings(max_examples=100, deadline=None)  # of code that the shapes share
 
 numbers = st.one_of(st.integers(-(10**6), 10**6), st.floats(allow_nan=False, allow_infinity=False, width=64))
 cells = st.one_of(numbers, st.none())
@@ -221,7 +222,7 @@ def series_of(request: Any) -> tuple[SeriesInput, ...]:
 
 
 @every_shape
-@EXAMPLES
+@EXAMPLES_A_SHAPE
 @given(data=st.data())
 def test_a_valid_body_is_read_as_sent(name: str, data: st.DataObject) -> None:
     shape, whole, _ = SHAPES[name]
@@ -240,7 +241,7 @@ def test_a_valid_body_is_read_as_sent(name: str, data: st.DataObject) -> None:
 
 
 @every_shape
-@EXAMPLES
+@EXAMPLES_A_SHAPE
 @given(data=st.data())
 def test_the_typed_decode_and_the_diagnosis_accept_the_same_bodies(name: str, data: st.DataObject) -> None:
     shape, whole, _ = SHAPES[name]
@@ -299,7 +300,7 @@ def request_of(body: Envelope, wire: Wire, name: str) -> str | None:
 
 
 @every_shape
-@EXAMPLES
+@EXAMPLES_A_SHAPE
 @given(long=st.integers(2, 40), data=st.data())
 def test_cutting_arrays_out_changes_nothing(name: str, long: int, data: st.DataObject) -> None:
     shape, whole, _ = SHAPES[name]
@@ -407,6 +408,24 @@ def test_a_long_array_is_split_into_arrays_of_its_members(sent: tuple[Any, bytes
     assert all(len(p) <= 2 * window or len(form.decode(p, list[Any])) == 1 for p in pieces)
 
 
+OBJECTS = st.dictionaries(st.text('a\\",[{}é', max_size=6), st.one_of(ODD, JUNK), max_size=12)
+
+
+@EXAMPLES
+@given(encoded(OBJECTS), st.integers(40, 60))
+def test_a_long_object_is_split_into_objects_of_its_members(sent: tuple[Any, bytes, Format], window: int) -> None:
+    content, raw, form = sent
+    pieces = [form.decode(p, dict[str, Any]) for p in slices.of_object(raw, form, window) if p]
+    assert [member for piece in pieces for member in piece.items()] == list(content.items())
+
+
+@EXAMPLES
+@given(encoded(st.one_of(ODD, OBJECTS, JUNK)))
+def test_a_value_is_named_by_its_first_byte_as_it_is_read(sent: tuple[Any, bytes, Format]) -> None:
+    _, raw, form = sent
+    assert walk.noun_of(raw, form) == walk.noun(walk.untyped(raw, form))
+
+
 @EXAMPLES
 @given(encoded(ODD), st.integers(40, 60))
 def test_slices_change_nothing_in_what_is_read(sent: tuple[Any, bytes, Format], window: int) -> None:
@@ -444,3 +463,21 @@ def test_a_long_array_with_a_byte_changed_is_json_only_where_all_its_slices_are(
             return False
 
     assert is_array(changed) == all(is_array(p) for p in slices.of_array(changed, form, window) if p)
+
+
+@EXAMPLES
+@given(encoded(OBJECTS.filter(bool), st.just(Format.JSON)), st.integers(40, 60), st.data())
+def test_a_long_object_with_a_byte_changed_is_json_only_where_all_its_slices_are(
+    sent: tuple[Any, bytes, Format], window: int, data: st.DataObject
+) -> None:
+    _, raw, form = sent
+    at = data.draw(st.integers(1, len(raw) - 1))
+    changed = raw[:at] + data.draw(st.sampled_from([b"", b",", b"{", b"}", b'"', b":", b"1"])) + raw[at + 1 :]
+
+    def is_object(content: bytes) -> bool:
+        try:
+            return isinstance(json.loads(content), dict)
+        except ValueError:
+            return False
+
+    assert is_object(changed) == all(is_object(p) for p in slices.of_object(changed, form, window) if p)

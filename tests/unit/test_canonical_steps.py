@@ -106,3 +106,61 @@ def test_a_thousand_covariates_are_read() -> None:
     body = {"model": "m", "parameters": {"horizon": 1}, "inputs": [{"target": [[1]], "past_covariates": past}]}
     request = at_once(decode.forecast(Call(method="POST", path="/", body=msgspec.json.encode(body))))
     assert len(request.series[0].past_covariates) == 1000
+
+
+MANY = 100_000
+NAMED = {f"c{i}": [1, 2] for i in range(MANY)}
+NUMBERS: dict[str, object] = dict.fromkeys(NAMED, 1)
+PLAIN = {"model": "m", "parameters": {"prediction_length": 2}}
+GOOD = {"target": [[1], [2]]}
+
+# name: a body, and what its first fault says where it has one
+BODIES: dict[str, tuple[object, str]] = {
+    "an array": ([1] * MANY, "Expected an object, got an array"),
+    "fields": ({**PLAIN, **NUMBERS}, "Unknown field"),
+    "inputs of scalars": ({**PLAIN, "inputs": [1] * MANY}, "Expected an object, got an integer"),
+    "inputs of empty objects": ({**PLAIN, "inputs": [{}] * MANY}, "Field required"),
+    "inputs no array": ({**PLAIN, "inputs": NUMBERS}, "Expected an array, got an object"),
+    "fields of a series": ({**PLAIN, "inputs": [{**GOOD, **NUMBERS}]}, "Unknown field"),
+    "past covariates": (
+        {**PLAIN, "inputs": [{**GOOD, "past_covariates": NAMED}]},
+        f"at most 1000 covariates, got {MANY}",
+    ),
+    "future covariates": ({**PLAIN, "inputs": [{**GOOD, "future_covariates": NAMED}]}, "at most 1000 covariates"),
+    "static covariates": ({**PLAIN, "inputs": [{**GOOD, "static_covariates": NUMBERS}]}, "at most 1000 covariates"),
+    "channels": ({**PLAIN, "inputs": [{**GOOD, "channels": ["a"] * MANY}]}, "at most 10000 names"),
+    "channels of numbers": ({**PLAIN, "inputs": [{**GOOD, "channels": [1] * MANY}]}, "a string, got an integer"),
+    "parameters": ({**PLAIN, "inputs": [GOOD], "parameters": NUMBERS}, "at most 65536 bytes of parameters"),
+    "levels": ({**PLAIN, "inputs": [GOOD], "parameters": {"quantiles": [0.5] * MANY}}, "bytes of parameters"),
+    "metadata": ({**PLAIN, "inputs": [{**GOOD, "metadata": NAMED}], "metadata": NUMBERS}, ""),
+    "metadata of words": ({**PLAIN, "inputs": [{**GOOD, "metadata": {"a": ["word"] * MANY}}]}, ""),
+}
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("name", BODIES)
+def test_odd_bodies_are_told_what_they_are(name: str, form: Format) -> None:
+    """What they are is told with no more of them made into values than that takes."""
+    content, message = BODIES[name]
+    _, error = steps_of(Call(method="POST", path="/", body=form.encode(content), headers={"content-type": form.value}))
+    assert message in (error.faults[0].msg if error else "")
+    assert bool(error) == bool(message)
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize(
+    "name", ["inputs of scalars", "fields", "fields of a series", "past covariates", "static covariates"]
+)
+def test_odd_objects_and_arrays_are_looked_through_in_steps(name: str, form: Format) -> None:
+    """At least one step for all that is read of them but where nothing more need be."""
+    body = form.encode(BODIES[name][0])
+    count, _ = steps_of(Call(method="POST", path="/", body=body, headers={"content-type": form.value}))
+    assert count >= (1 if name == "inputs of scalars" else len(body) // (2 * WINDOW))
+
+
+def test_a_truncated_msgpack_body_is_sought_through_in_steps() -> None:
+    body = call_of(TARGETS["valid"][0], Format.MSGPACK).body[:-9]
+    count, error = steps_of(Call(method="POST", path="/", body=body, headers={"content-type": Format.MSGPACK.value}))
+    assert count >= len(body) // (2 * WINDOW)
+    assert error is not None
+    assert f"byte {len(body)}" in error.sentence

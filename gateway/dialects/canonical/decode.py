@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.dialects.base import Call, Steps
-from gateway.dialects.canonical import diagnose, envelope, malformed, media, parameters, series, shapes, slices
+from gateway.dialects.canonical import diagnose, envelope, malformed, media, parameters, series, shapes, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.group_types import BatchEnvelope
 from gateway.dialects.canonical.media import Format, Wire
@@ -119,7 +119,7 @@ def requests(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:
         sent = wire.asked.decode(body.content, BatchEnvelope)
         members = yield from _members(bytes(sent.requests), wire.asked, most)
     except msgspec.ValidationError:
-        raise diagnose.batch_error(body, wire.asked) from None
+        raise (yield from diagnose.batch_error(body, wire.asked)) from None
     if not members:
         raise GatewayError.invalid(Fault(("requests",), "Expected at least one request, got none"))
     if len(members) > most:
@@ -138,7 +138,12 @@ def requests(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:
 
 
 def _members(content: bytes, form: Format, most: int) -> Steps[list[msgspec.Raw]]:
-    """The members of an array; no more of them are looked for where there are over `most`."""
+    """The members of an array; no more of them are looked for where there are over `most`.
+
+    Raises msgspec.ValidationError for what is no array.
+    """
+    if walk.noun_of(content, form) != "an array":
+        raise msgspec.ValidationError("Expected an array")
     found: list[msgspec.Raw] = []
     for piece in slices.of_array(content, form):
         if piece:

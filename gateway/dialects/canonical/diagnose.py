@@ -5,7 +5,7 @@ Types are walked first; then what is of the right type, alone, goes through the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, inspect
 
 from gateway.dialects.base import Steps
-from gateway.dialects.canonical import parameters, series, walk
+from gateway.dialects.canonical import parameters, series, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.group_types import BatchEnvelope
 from gateway.dialects.canonical.media import Format, Wire
@@ -25,6 +25,7 @@ Value = TypeVar("Value")
 Fields = dict[Any, Raw]  # msgpack has keys of every kind
 
 _UNCUT = Envelope(b"")  # of parts that are whole already
+_STAND_INS: Mapping[str, object] = {"an object": {}, "an array": [], "a string": "a long text", "a number": 0.5}
 _APART = ("inputs", "parameters")  # fields of a request that are walked by themselves
 
 
@@ -52,33 +53,57 @@ def faults(body: Envelope, wire: Wire, shape: Shape[Any, Any, Any]) -> Steps[lis
     Raises msgspec.DecodeError or UnicodeDecodeError where it is not well formed.
     """
     form = wire.asked
-    try:
-        sent = form.decode(body.content, Fields)
-    except msgspec.ValidationError:
+    if walk.noun_of(body.content, form) != "an object":
         form.decode(body.content, Raw)  # to its end, where it may not be well formed
         return [_not_an("object", body.content, form, ())]
-    walked = walk.fields(sent, _struct(shape.envelope, _APART), (), lambda _, raw: walk.untyped(raw, form))
+    kind = _struct(shape.envelope, _APART)
+    sent = yield from _fields(body.content, kind, form)
+    walked = walk.fields(sent, kind, (), lambda _, raw: _plain(raw, form))
     found = [f for f in islice(walked, MAX_FAULTS) if f.loc != parameters.PLACE]
     series.echo(body.whole(sent.get("metadata", ABSENT)), wire, (), found)
     beside = {name: body.whole(sent[name]) for name in shape.beside if name in sent}
     horizon = _parameters(body.whole(sent.get("parameters", ABSENT)), beside, shape, form, found)
-    for i, raw in enumerate(_inputs(sent.get("inputs"), form, found)):
+    count = 0
+    for raw in _inputs(sent.get("inputs"), form, found):
         if len(found) >= MAX_FAULTS:
             break
-        found += yield from _series(body.whole(raw), wire, horizon, ("inputs", i))
+        if raw is not None:
+            found += yield from _series(body.whole(raw), wire, horizon, ("inputs", count))
+            count += 1
         yield
     return found[:MAX_FAULTS]
 
 
-def batch_error(body: Envelope, form: Format) -> GatewayError:
+def batch_error(body: Envelope, form: Format) -> Steps[GatewayError]:
     """The error to answer for a body that is no batch; raises as `faults` does."""
-    try:
-        sent = form.decode(body.content, Fields)
-    except msgspec.ValidationError:
+    if walk.noun_of(body.content, form) != "an object":
         form.decode(body.content, Raw)
         return GatewayError.invalid(_not_an("object", body.content, form, ()))
-    found = list(islice(walk.fields(sent, _struct(BatchEnvelope), (), lambda _, raw: raw), MAX_FAULTS))
+    kind = _struct(BatchEnvelope)
+    sent = yield from _fields(body.content, kind, form)
+    found = list(islice(walk.fields(sent, kind, (), lambda _, raw: raw), MAX_FAULTS))
     return GatewayError.invalid(*(found or [_not_an("array", sent["requests"], form, ("requests",))]))
+
+
+def _fields(content: bytes, kind: inspect.StructType, form: Format) -> Steps[Fields]:
+    """The members of an object by name: all that are known, and of others as many as can be told."""
+    known = {f.encode_name for f in kind.fields}
+    found: Fields = {}
+    others = 0
+    for piece in slices.of_object(content.strip() if form is Format.JSON else content, form):
+        for name, raw in form.decode(piece, Fields).items() if piece else ():
+            if name in known or others < MAX_FAULTS:
+                found[name] = raw
+                others += name not in known
+        yield
+    return found
+
+
+def _plain(raw: Raw, form: Format) -> object:
+    """A value of a field that is short where it is right; of a longer one no more than tells what it is."""
+    if len(bytes(raw)) <= slices.WINDOW:
+        return walk.untyped(raw, form)
+    return _STAND_INS.get(walk.noun_of(raw, form), 0)
 
 
 def _parameters(
@@ -106,17 +131,20 @@ def _parameters(
     return None if told or mistyped else parameters.horizon_of(sent, shape.default_horizon)
 
 
-def _inputs(raw: Raw | None, form: Format, found: list[Fault]) -> list[Raw]:
+def _inputs(raw: Raw | None, form: Format, found: list[Fault]) -> Iterator[Raw | None]:
+    """Each series; None after a step that ended none."""
     if raw is None:
-        return []  # told as a missing field
-    try:
-        inputs = form.decode(raw, list[Raw])
-    except msgspec.ValidationError:
+        return  # told as a missing field
+    if walk.noun_of(raw, form) != "an array":
         found.append(_not_an("array", raw, form, ("inputs",)))
-        return []
-    if not inputs:
+        return
+    empty = True
+    for piece in slices.of_array(bytes(raw), form):
+        members = form.decode(piece, list[Raw]) if piece else [None]
+        empty = empty and not members
+        yield from members
+    if empty:
         found.append(Fault(("inputs",), "Expected at least one series, got none"))
-    return inputs
 
 
 def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> Steps[list[Fault]]:
@@ -125,11 +153,10 @@ def _series(raw: Raw, wire: Wire, horizon: int | None, place: Place) -> Steps[li
     try:
         sent = form.decode(raw, SeriesEnvelope)
     except msgspec.ValidationError as failure:
-        try:
-            fields = form.decode(raw, Fields)
-        except msgspec.ValidationError:
+        if walk.noun_of(raw, form) != "an object":
             return [_not_an("object", raw, form, place)]
-        walked = walk.fields(fields, _SERIES, place, lambda _, r: walk.untyped(r, form))
+        fields = yield from _fields(bytes(raw), _SERIES, form)
+        walked = walk.fields(fields, _SERIES, place, lambda _, r: _plain(r, form))
         mistyped = walk.found(walked, failure, place)
         sound = {"target": Raw(form.encode([])), **_sound(fields, _SERIES, mistyped, place)}
         sent = form.decode(form.encode(sound), SeriesEnvelope)
@@ -152,4 +179,4 @@ def _further(faults: Iterable[Fault], told: list[Fault]) -> list[Fault]:
 
 
 def _not_an(noun: str, raw: bytes | Raw, form: Format, place: Place) -> Fault:
-    return Fault(place, f"Expected an {noun}, got {walk.noun(walk.untyped(raw, form))}", "type_error")
+    return Fault(place, f"Expected an {noun}, got {walk.noun_of(raw, form)}", "type_error")

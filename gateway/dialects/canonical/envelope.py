@@ -73,7 +73,13 @@ def _cut(body: bytes, long: int) -> Steps[Envelope]:
     pieces: list[bytes] = []
     arrays: list[bytes] = []
     done = position = searched = 0
-    while opening := _KEYED_ARRAY.search(body, position):
+    while position < len(body):
+        end = position + slices.WINDOW
+        opening = _KEYED_ARRAY.search(body, position, end)
+        if opening is None:  # unless it begins with the last quote of the window
+            position = max(body.rfind(b'"', position + 1, end), 0) or end
+            yield
+            continue
         start = opening.end()
         quote = body.find(b'"', start)
         brace = body.find(b"}", start, quote if quote >= 0 else len(body))

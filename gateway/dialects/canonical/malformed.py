@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from gateway.dialects.base import Steps
+from gateway.dialects.canonical import slices
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.walk import shown
 from gateway.errors import Code, Fault, GatewayError, Place
@@ -35,7 +36,8 @@ def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
     if not body:
         return GatewayError(Code.MALFORMED, f"The body is empty (byte 0); send a {name} object.")
     yield  # what failed was as long a step as the next
-    offset, what = _where(body, form, _of_all(body, form) or failure)
+    whole = yield from _of_all(body, form)
+    offset, what = _where(body, form, whole or failure)
     if form is Format.MSGPACK:
         return GatewayError(Code.MALFORMED, f"The body is not msgpack: {what} at byte {offset}.")
     hint = ""
@@ -52,15 +54,20 @@ def error(body: bytes, form: Format, failure: Exception) -> Steps[GatewayError]:
     return GatewayError(Code.MALFORMED, sentence, faults=(Fault(place, f"Not JSON: {what} (byte {offset}).{hint}"),))
 
 
-def _of_all(body: bytes, form: Format) -> Exception | None:
+def _of_all(body: bytes, form: Format) -> Steps[Exception | None]:
     """The failure of the body as a whole, whose offset counts from its start."""
     try:
         if form is Format.MSGPACK:
-            msgspec.msgpack.decode(body)
+            end = 0
+            for reached in slices.after(body, 0):
+                end = reached
+                yield
+            if end < len(body):
+                return msgspec.DecodeError(f"MessagePack data is malformed: trailing characters (byte {end})")
         else:
             str(body, "utf-8")
             msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
         return failure
     return None
 

@@ -34,6 +34,11 @@ def array_head(count: int) -> bytes:
     return bytes([0x90 | count]) if count < 16 else b"\xdd" + count.to_bytes(4)
 
 
+def map_head(count: int) -> bytes:
+    """The head of a msgpack map."""
+    return bytes([0x80 | count]) if count < 16 else b"\xdf" + count.to_bytes(4)
+
+
 NAMES = {
     Format.JSON: ("application/json", "text/json"),
     Format.MSGPACK: ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"),

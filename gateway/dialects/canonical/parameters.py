@@ -14,12 +14,13 @@ from gateway.dialects.canonical import walk
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.types import ParametersBody
 from gateway.domain import Parameters
-from gateway.errors import Fault, Place
+from gateway.errors import Fault, GatewayError, Place
 
 ALIASES = {"freq": "frequency", "quantiles": "quantile_levels", "horizon": "prediction_length"}
 PLACE: Place = ("parameters",)
 
-_NONE = (b"", b"null", b"\xc0")
+NONE = (b"", b"null", b"\xc0")  # what stands for a field that was not sent
+LONGEST = 64 * 1024  # bytes of all parameters: a hundred levels and a hundred names take a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,14 @@ class Gathered:
 
 
 def gathered(parameters: Raw, beside: Mapping[str, Raw], form: Format) -> Gathered:
-    """Both as one object. Raises msgspec.ValidationError where `parameters` is none, and is none that was not sent."""
-    sent = {name: raw for name, raw in beside.items() if bytes(raw) not in _NONE}
-    if bytes(parameters) in _NONE:
+    """Both as one object.
+
+    Raises msgspec.ValidationError where `parameters` was sent and is no object, GatewayError for more than any holds.
+    """
+    if len(bytes(parameters)) + sum(len(bytes(raw)) for raw in beside.values()) > LONGEST:
+        raise GatewayError.invalid(Fault(PLACE, f"Expected at most {LONGEST} bytes of parameters"))
+    sent = {name: raw for name, raw in beside.items() if bytes(raw) not in NONE}
+    if bytes(parameters) in NONE:
         return Gathered(Raw(form.encode(sent)), frozenset(sent), ())
     if not sent:
         return Gathered(parameters, frozenset(), ())
@@ -50,7 +56,7 @@ def gathered(parameters: Raw, beside: Mapping[str, Raw], form: Format) -> Gather
     clashes = tuple(
         Fault((name,), f"differs from parameters.{name}; send one of them")
         for name, raw in sent.items()
-        if bytes(inside.get(name, Raw(b""))) not in _NONE and not _equal(raw, inside[name], form)
+        if bytes(inside.get(name, Raw(b""))) not in NONE and not _equal(raw, inside[name], form)
     )
     return Gathered(Raw(form.encode({**inside, **sent})), frozenset(sent), clashes)
 

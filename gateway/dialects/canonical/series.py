@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Raw
 
 from gateway.dialects.base import Steps
-from gateway.dialects.canonical import arrays, metadata, sliced, walk
+from gateway.dialects.canonical import arrays, metadata, sliced, slices, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.metadata import Echo
-from gateway.dialects.canonical.types import SeriesEnvelope
+from gateway.dialects.canonical.parameters import NONE
+from gateway.dialects.canonical.types import Name, SeriesEnvelope
 from gateway.domain import Array, CovariateValues, SeriesInput
 from gateway.errors import MAX_FAULTS, Fault, Place
 
 MAX_COVARIATES = 1000  # of a series, each way: every one is a regressor, and a thousand take a second to decode
+MAX_CHANNELS = 10_000
+_NUMBER, _NAME = msgspec.inspect.type_info(float), msgspec.inspect.type_info(Name)
 _UNREAD = np.empty((0, 0))  # stands for a target with faults of its own
 Covariates = dict[str, CovariateValues]
 
@@ -36,13 +40,15 @@ def read(
     target = yield from _target(body.whole(sent.target), form, (*place, "target"), faults)
     past = yield from _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
     future = yield from _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
+    static = yield from _statics(sent.static_covariates, form, (*place, "static_covariates"), faults)
+    channels = yield from _channels(body.whole(sent.channels), form, (*place, "channels"), faults)
     found = SeriesInput(
         target=target,
         start=sent.start,
         past_covariates=past,
         future_covariates=future,
-        static_covariates=sent.static_covariates or {},
-        channels=sent.channels,
+        static_covariates=static,
+        channels=channels,
         metadata=echo(body.whole(sent.metadata), wire, place, faults, sent.item_id),
     )
     faults += islice(relations(found, horizon, place), MAX_FAULTS)
@@ -78,14 +84,10 @@ def _target(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Steps[
         return _UNREAD
 
 
-def _covariates(
-    sent: Mapping[str, Raw] | None, body: Envelope, form: Format, place: Place, faults: list[Fault]
-) -> Steps[Covariates]:
+def _covariates(sent: Raw, body: Envelope, form: Format, place: Place, faults: list[Fault]) -> Steps[Covariates]:
     read: Covariates = {}
-    if sent and len(sent) > MAX_COVARIATES:
-        faults.append(Fault(place, f"Expected at most {MAX_COVARIATES} covariates, got {len(sent)}"))
-        return read
-    for name, part in (sent or {}).items():
+    parts = yield from _members(bytes(sent), form, place, faults)
+    for name, part in parts.items():
         if len(faults) >= MAX_FAULTS:
             break
         raw = body.whole(part)
@@ -97,6 +99,74 @@ def _covariates(
             faults += walk.found(found, exc, at)
         yield
     return read
+
+
+def _statics(sent: Raw, form: Format, place: Place, faults: list[Fault]) -> Steps[dict[str, float]]:
+    read: dict[str, float] = {}
+    parts = yield from _members(bytes(sent), form, place, faults)
+    for name, part in parts.items():
+        try:
+            read[name] = form.decode(part, float)
+        except msgspec.ValidationError as exc:
+            at, noun = (*place, walk.shown(name)), walk.noun_of(part, form)
+            if noun in walk.NUMBERS:
+                faults += walk.found(walk.faults_of(walk.untyped(part, form), _NUMBER, at), exc, at)
+            else:
+                faults.append(Fault(at, f"Expected a number, got {noun}", "type_error"))
+    return read
+
+
+def _members(content: bytes, form: Format, place: Place, faults: list[Fault]) -> Steps[dict[str, Raw]]:
+    """The members of an object of covariates, none of them read; a name that is there twice counts once."""
+    read: dict[str, Raw] = {}
+    if content in NONE:
+        return read
+    if (noun := walk.noun_of(content, form)) != "an object":
+        faults.append(Fault(place, f"Expected an object, got {noun}", "type_error"))
+        return read
+    count = 0
+    for piece in slices.of_object(content, form):
+        members = form.decode(piece, dict[Any, Raw]) if piece else {}
+        count += len(members)
+        for name, part in members.items():
+            if not isinstance(name, str):
+                msg = f"Expected a string as name, got {walk.noun(name)}"
+                faults.append(Fault((*place, walk.shown(repr(name))), msg, "type_error"))
+            elif len(read) <= MAX_COVARIATES:
+                read[name] = part
+        if len(content) > len(piece):
+            yield
+    if len(read) > MAX_COVARIATES:
+        faults.append(Fault(place, f"Expected at most {MAX_COVARIATES} covariates, got {count}"))
+        return {}
+    return read
+
+
+def _channels(raw: Raw, form: Format, place: Place, faults: list[Fault]) -> Steps[tuple[str, ...] | None]:
+    content = bytes(raw)
+    if content in NONE:
+        return None
+    if (noun := walk.noun_of(content, form)) != "an array":
+        faults.append(Fault(place, f"Expected an array, got {noun}", "type_error"))
+        return None
+    read: list[str] = []
+    wrong: list[Fault] = []
+    for piece in slices.of_array(content, form):
+        try:
+            read += form.decode(piece, list[Name]) if piece else []
+        except msgspec.ValidationError as exc:
+            names = walk.untyped(piece, form)
+            assert isinstance(names, list)
+            told = (f for i, n in enumerate(names, len(read)) for f in walk.faults_of(n, _NAME, (*place, i)))
+            wrong = walk.found(told, exc, place)
+        if wrong or len(read) > MAX_CHANNELS:
+            break
+        if len(content) > len(piece):
+            yield
+    if len(read) > MAX_CHANNELS:
+        wrong = [Fault(place, f"Expected at most {MAX_CHANNELS} names")]
+    faults += wrong
+    return None if wrong else tuple(read)
 
 
 def relations(series: SeriesInput, horizon: int | None, place: Place) -> Iterator[Fault]:

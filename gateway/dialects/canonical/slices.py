@@ -8,13 +8,13 @@ well formed where all its slices are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gateway.dialects.canonical.media import Format, array_head
+from gateway.dialects.canonical.media import Format, array_head, map_head
 
 WINDOW = 64 * 1024  # bytes of a step: half a millisecond of parsing, four of diagnosis
 LONGEST = 1024 * 1024  # bytes of what can only be read whole: one row, one covariate of categories
@@ -36,7 +36,14 @@ def of_array(content: bytes, form: Format, window: int = WINDOW) -> Iterator[byt
     """
     if len(content) <= window:
         return iter((content,))
-    return _of_json(content, window) if form is Format.JSON else _of_msgpack(content, window)
+    return _of_json(content, window, b"[]") if form is Format.JSON else _of_msgpack(content, window, array_head, 1)
+
+
+def of_object(content: bytes, form: Format, window: int = WINDOW) -> Iterator[bytes]:
+    """An object as smaller objects of its members, in order; b"" after a step that ended none."""
+    if len(content) <= window:
+        return iter((content,))
+    return _of_json(content, window, b"{}") if form is Format.JSON else _of_msgpack(content, window, map_head, 2)
 
 
 def structure(
@@ -69,7 +76,8 @@ def structure(
         start += len(content)
 
 
-def _of_json(content: bytes, window: int) -> Iterator[bytes]:
+def _of_json(content: bytes, window: int, brackets: bytes) -> Iterator[bytes]:
+    opening, closing = brackets[:1], brackets[1:]
     done = 1
     for where, kinds, depths in structure(content, b"[]{},", window):
         ends = where[(kinds == _COMMA) & (depths == 1)]
@@ -80,32 +88,35 @@ def _of_json(content: bytes, window: int) -> Iterator[bytes]:
         else:
             ends = ends[-1:]
         for end in ends.tolist():
-            yield _array(content[done:end] + b"]")
+            yield _closed(opening, content[done:end] + closing)
             done = end + 1
-    yield _array(content[done:])
+    yield _closed(opening, content[done:])
 
 
-def _array(members: bytes) -> bytes:
+def _closed(opening: bytes, members: bytes) -> bytes:
     """No member before or after a comma is no JSON, though no member at all would be."""
-    return b"[" + members if members[:-1].strip() else b"[,]"
+    return opening + (members if members[:-1].strip() else b"," + members[-1:])
 
 
-def _of_msgpack(content: bytes, window: int) -> Iterator[bytes]:
-    position, left = opened(content, 0)
+def _of_msgpack(content: bytes, window: int, head: Callable[[int], bytes], size: int) -> Iterator[bytes]:
+    """Slices of members that are `size` values each."""
+    position, values = opened(content, 0)
+    left = values // size
     count = 64
     while left:
         count = min(count, left)
-        end = _after(content, position, count, window)
+        end = _after(content, position, count * size, window)
         if end is None and count > 1:
             count //= 2
             yield b""
             continue
         if end is None:
-            for reached in after(content, position, window):
-                end = reached
-                yield b""
-            assert end is not None
-        yield array_head(count) + content[position:end]
+            end = position
+            for _ in range(size):
+                for reached in after(content, end, window):
+                    end = reached
+                    yield b""
+        yield head(count) + content[position:end]
         left -= count
         count = max(1, count * window // (end - position) * 7 // 8)
         position = end

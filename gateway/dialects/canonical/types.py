@@ -1,8 +1,8 @@
 """The bodies of the canonical contract as types: what is decoded, what is encoded, and what the documents say.
 
 A request has two views of the same fields. The `...Body` types are the documented ones. The `...Envelope` types are
-decoded: there the long arrays stay raw, so that each series is read by itself. Both come from one generic struct and
-cannot drift apart. null in an optional field means that it was not sent.
+decoded: there all that may be long stays raw, so that it is read by itself and in steps. A test holds that both have
+the same fields. null in an optional field means that it was not sent.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ ABSENT = Raw(b"")
 MAX_LEVELS = 99
 MAX_SAMPLES = 1000
 
-Target = TypeVar("Target")  # [time][channel] of number or null
-Values = TypeVar("Values")  # one covariate over time
 Input = TypeVar("Input")  # one series
 Controls = TypeVar("Controls")  # parameters
 Output = TypeVar("Output")  # the forecast of one series
@@ -43,11 +41,11 @@ def alias(name: str) -> Meta:
     return Meta(description=f"Alias of `{name}`, for migration.", extra_json_schema={"deprecated": True})
 
 
-class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SeriesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One series: its observations, their calendar and their covariates."""
 
     target: Annotated[
-        Target,
+        Rows,
         Meta(
             description="Observations `[time][channel]`, oldest first. Always 2D: a univariate series is "
             "`[[v1], [v2], ...]`. null marks a missing observation; every channel needs one that is not.",
@@ -67,7 +65,7 @@ class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True,
     ) = None
     past_covariates: (
         Annotated[
-            dict[str, Values],
+            dict[str, list[float | str | None]],
             Meta(
                 description="Signals observed beside the target: by name, as many values as target rows. null marks "
                 "a missing value. All strings where the model takes categories.",
@@ -78,7 +76,7 @@ class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True,
     ) = None
     future_covariates: (
         Annotated[
-            dict[str, Values],
+            dict[str, list[float | str | None]],
             Meta(
                 description="Signals known ahead: by name, at least `prediction_length` values and no null. "
                 "Further values are ignored.",
@@ -105,17 +103,19 @@ class Series(msgspec.Struct, Generic[Target, Values], frozen=True, kw_only=True,
         Annotated[str | int, Meta(description="Alias for migration: added to the echoed `metadata` as its `item_id`.")]
         | None
     ) = None
-
-
-class SeriesBody(Series[Rows, list[float | str | None]], frozen=True, kw_only=True):
-    """One series: its observations, their calendar and their covariates."""
-
     metadata: Annotated[dict[str, Any], Meta(description="Opaque; echoed verbatim on this output.")] | None = None
 
 
-class SeriesEnvelope(Series[Raw, Raw], frozen=True, kw_only=True):
-    """A series whose arrays are not read yet."""
+class SeriesEnvelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A series of which nothing that may be long is read yet."""
 
+    target: Raw
+    start: str | None = None
+    past_covariates: Raw = ABSENT
+    future_covariates: Raw = ABSENT
+    static_covariates: Raw = ABSENT
+    channels: Raw = ABSENT
+    item_id: str | int | None = None
     metadata: Raw = ABSENT
 
 

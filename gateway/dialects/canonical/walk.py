@@ -279,6 +279,47 @@ def noun(value: object) -> str:
     return _NOUNS.get(type(value), "a value of an extension type")
 
 
+_OPENINGS: Mapping[bytes, str] = {
+    b"{": "an object",
+    b"[": "an array",
+    b'"': "a string",
+    b"t": "a boolean",
+    b"f": "a boolean",
+    b"n": "null",
+}
+_FIRST_BYTES: tuple[tuple[int, str], ...] = (  # of msgpack: the last byte of each kind
+    (0x7F, "an integer"),
+    (0x8F, "an object"),
+    (0x9F, "an array"),
+    (0xBF, "a string"),
+    (0xC0, "null"),
+    (0xC1, "a value of an extension type"),
+    (0xC3, "a boolean"),
+    (0xC6, "binary data"),
+    (0xC9, "a value of an extension type"),
+    (0xCB, "a number"),
+    (0xD3, "an integer"),
+    (0xD8, "a value of an extension type"),
+    (0xDB, "a string"),
+    (0xDD, "an array"),
+    (0xDF, "an object"),
+    (0xFF, "an integer"),
+)
+
+
+def noun_of(raw: Raw | bytes, form: Format) -> str:
+    """What a well-formed value is, by its first byte: it may be long."""
+    content = bytes(raw).lstrip() if form is Format.JSON else bytes(raw)
+    if form is Format.MSGPACK:
+        return next(word for last, word in _FIRST_BYTES if content[0] <= last)
+    if content[:1] in _OPENINGS:
+        return _OPENINGS[content[:1]]
+    return "a number" if re.search(rb"[.eE]", content) or len(content) >= _LONGEST_DIGITS else "an integer"
+
+
+NUMBERS = ("a number", "an integer")
+
+
 def _words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.Metadata):
         return _words(kind.type)
