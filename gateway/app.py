@@ -33,6 +33,7 @@ from gateway.access import pepper
 from gateway.deployments import Deployments, StoredDeployments
 from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
 from gateway.dialects.base import Dialect, Operation
+from gateway.dialects.canonical import examples
 from gateway.dialects.canonical.render import error as render_error
 from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
@@ -168,7 +169,7 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     ]
     described = [
         *map(promise.over, described),
-        *jobs.endpoints(later, render_error, {}),
+        *jobs.endpoints(later, render_error, examples.JOBS),
         # their answers hold keys, which are kept nowhere, not even for a repeated call
         *account.endpoints(Account(accounts.ring, accounts.sessions, accounts.access), render_error),
     ]

@@ -10,6 +10,12 @@ from importlib.resources import files
 from gateway.dialects.base import Example
 
 
+def _answer(name: str, summary: str) -> Example:
+    """What is told to a caller who sends no body."""
+    response = (files(__name__) / f"{name}.response.json").read_bytes()
+    return Example(name=name, summary=summary, request=b"", response=response)
+
+
 def _exchange(name: str, summary: str, status: int = 200) -> Example:
     folder = files(__name__)
     return Example(
@@ -40,3 +46,18 @@ ENSEMBLE = (
 )
 BACKTEST = (_exchange("backtest", "Two folds"),)
 ANOMALIES = (_exchange("detect-anomalies", "A spike"),)
+
+# The life of a job, kept by `python -m tests.contract.job_life`: by method and path.
+JOBS = {
+    "POST /v1/jobs": (
+        _exchange("job", "Two series, before other jobs and within ten minutes", 202),
+        _exchange("job-refused", "Faults of the order and of its request", 422),
+    ),
+    "GET /v1/jobs": (_answer("job-list", "The newest one"),),
+    "GET /v1/jobs/{id}": (_answer("job-completed", "Over, with its small result"),),
+    "GET /v1/jobs/{id}/result": (
+        _answer("job-result", "As the endpoint would have answered"),
+        _answer("job-result-page", "The second of two outputs"),
+    ),
+    "POST /v1/jobs/{id}/cancel": (_answer("job-cancelled-too-late", "Over, and left as it was"),),
+}
