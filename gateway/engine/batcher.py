@@ -224,10 +224,11 @@ class Batcher:
         self._called = False
         if not len(self._queue) and not self._suspects:
             return
-        for worker in self._crew.idle():
-            groups = self._cut()
-            if not groups:
-                break
+        free = list(self._crew.idle())
+        cuts: list[tuple[Group, ...]] = []
+        while len(cuts) < len(free) and (groups := self._cut()):
+            cuts.append(groups)
+        for worker, groups in zip(free, spread(cuts, len(free)), strict=False):
             self._begin(worker, groups)
         self._report()
 
@@ -343,6 +344,15 @@ class Batcher:
         for request, call in self._calls.items():
             if call.model == model:
                 self._fail(request, error)
+
+
+def spread(cuts: Sequence[tuple[Group, ...]], workers: int) -> list[tuple[Group, ...]]:
+    """`cuts`, in parts where a worker would be left without one: groups of several models run side by side."""
+    parts = list(cuts)
+    while len(parts) < workers and (longest := max(parts, key=len, default=())) and len(longest) > 1:
+        place, middle = parts.index(longest), (len(longest) + 1) // 2
+        parts[place : place + 1] = [longest[:middle], longest[middle:]]
+    return parts
 
 
 def deadline_exceeded() -> GatewayError:

@@ -16,7 +16,8 @@ from gateway.ensemble import scoring
 from gateway.ensemble.scoring import Held
 
 POWER = 2.0
-SMALLEST = 1e-6  # a score below this share of the worst counts as this much: a lucky 0 shall not divide
+SMALLEST = 1e-3  # a score below this share of the worst counts as this much: a lucky 0 shall not divide
+LEAST = 1e-3  # a weight below this would cost a forecast and change nothing: it is 0
 ROUNDS = 25  # members that greedy selection draws: weights are multiples of 1/25 or coarser
 
 
@@ -66,6 +67,7 @@ def weigh(scores: Sequence[float | None], crps: Sequence[float | None], weightin
     if weighting == "inverse_score":
         errors = np.array([joint[i] for i in scored if joint[i] is not None])
         weights[scored] = errors**-POWER if len(errors) else 1.0
+    weights[weights < LEAST * weights.sum()] = 0.0
     shares: Array = weights / weights.sum()
     return shares
 

@@ -191,7 +191,8 @@ async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidat
             if _now() >= run.end or (some and all(tasks[task] not in wanted for task in pending)):
                 break
             if spare and not some and (not pending or _now() >= hurry):
-                chosen = min(spare, key=_seconds) if pending else spare[0]
+                left_s = run.end - _now()
+                chosen = next((c for c in spare if RESERVE * _seconds(c) <= left_s), min(spare, key=_seconds))
                 spare.remove(chosen)
                 task = _begin(run, chosen)
                 tasks[task] = chosen

@@ -491,6 +491,23 @@ def test_a_batch_that_nobody_waits_for_does_not_hold_up_the_rest_of_its_cut(gate
     check(steps())
 
 
+def test_small_work_of_two_models_runs_side_by_side_where_two_workers_wait(tmp_path: Path) -> None:
+    async def steps() -> None:
+        gates = [Gate.make(tmp_path / name) for name in ("one", "two")]
+        cards = [card(f"test/{gate.folder.name}", gate=gate) for gate in gates]
+        async with bench(*cards, statistical_workers=2) as b:
+            for model in cards:
+                await b.ask(model, series(0))  # it is loaded
+            asked = [b.ask(model, series(7, act=models.WAIT)) for model in cards]
+            for gate in gates:  # both are computed before either may go on
+                await asyncio.to_thread(gate.wait_until_started)
+            for gate in gates:
+                await asyncio.to_thread(gate.open)
+            assert [points(await one) for one in asked] == [[7.0], [7.0]]
+
+    check(steps())
+
+
 def test_a_deadline_passes_in_the_queue(gate: Gate) -> None:
     async def steps() -> None:
         model = card(gate=gate)

@@ -361,10 +361,12 @@ def test_a_backtest_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     assert "held others up" in str(answer.ranked[2].error)
 
 
-@pytest.mark.parametrize(("max_models", "budget_s"), [(2, 10.0), (1, 4.0)])
-def test_a_forecast_that_hangs_drops_out_of_the_blend(tmp_path: Path, max_models: int, budget_s: float) -> None:
+@pytest.mark.parametrize(("max_models", "workers", "budget_s"), [(2, 1, 10.0), (1, 2, 4.0)])
+def test_a_forecast_that_hangs_drops_out_of_the_blend(
+    tmp_path: Path, max_models: int, workers: int, budget_s: float
+) -> None:
     """It is the best by its backtest. Where it was the only one chosen, the next best stands in."""
-    with hanging(tmp_path, len(FLAT), workers=2) as models:
+    with hanging(tmp_path, len(FLAT), workers) as models:
         run(models, asked(series(*FLAT[:-1]), models=HANGING))  # loads them
         answer = run(models, asked(series(*FLAT), models=HANGING, max_models=max_models, budget_s=budget_s))
 

@@ -10,7 +10,8 @@ import pytest
 
 from adapters.base import Sampling, Series
 from catalog.card import Batching, Covariates, Licence, ModelCard
-from gateway.engine.batching import BatchQueue, item_of, length_bucket
+from gateway.engine.batcher import spread
+from gateway.engine.batching import BatchQueue, Group, item_of, length_bucket
 
 BATCHING = Batching(
     patch=16,
@@ -184,3 +185,16 @@ def test_what_is_restored_comes_first() -> None:
     queue.push([item_of(CARD, series(500), 2)])
     queue.restore(taken)
     assert cut(queue) == [[(1, 0), (1, 1), (1, 2)]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "workers", "expected"),
+    [([3], 1, [3]), ([3], 2, [2, 1]), ([3], 5, [1, 1, 1]), ([1, 4], 3, [1, 2, 2]), ([1, 1], 4, [1, 1]), ([], 2, [])],
+)
+def test_cuts_are_spread_by_groups_over_workers_that_wait(sizes: list[int], workers: int, expected: list[int]) -> None:
+    item = item_of(CARD, series(10))
+    cuts = [tuple(Group(key=item.key, items=(item,)) for _ in range(size)) for size in sizes]
+    parts = spread(cuts, workers)
+
+    assert [len(part) for part in parts] == expected
+    assert [group for part in parts for group in part] == [group for one in cuts for group in one]
