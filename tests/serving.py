@@ -55,10 +55,13 @@ class Gateway:
 
 
 @contextmanager
-def serving(folder: Path, *, config: Mapping[str, Table] | None = None, ready: bool = True) -> Iterator[Gateway]:
+def serving(
+    folder: Path, *, config: Mapping[str, Table] | None = None, ready: bool = True, own_group: bool = False
+) -> Iterator[Gateway]:
     """Start `forecast-gateway serve` on a free port with the settings of `config`, and stop it in the end.
 
-    `folder` takes the settings, the log and the data. Waits for /readyz if `ready`, else for /livez.
+    `folder` takes the settings, the log and the data. Waits for /readyz if `ready`, else for /livez. With `own_group`
+    it leads a process group of its own, which can be killed whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "gateway.toml"
@@ -71,7 +74,13 @@ def serving(folder: Path, *, config: Mapping[str, Table] | None = None, ready: b
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as lines:
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=lines, text=True
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=lines,
+            text=True,
+            start_new_session=own_group,
         )
         try:
             gateway = Gateway(_announced(process, log), process, log)
