@@ -368,7 +368,8 @@ def test_a_forecast_that_hangs_drops_out_of_the_blend(
     """It is the best by its backtest. Where it was the only one chosen, the next best stands in."""
     with hanging(tmp_path, len(FLAT), workers) as models:
         run(models, asked(series(*FLAT[:-1]), models=HANGING))  # loads them
-        answer = run(models, asked(series(*FLAT), models=HANGING, max_models=max_models, budget_s=budget_s))
+        sent = asked(series(*FLAT), models=HANGING, weighting="equal", max_models=max_models, budget_s=budget_s)
+        answer = run(models, sent)
 
     late = found(answer, "test/hanging")
     assert (late.status, late.rank, late.weight, late.score) == ("timed_out", 3, 0.0, 0.0)
