@@ -83,6 +83,7 @@ class Documentation:
     streams_in: tuple[str, ...] = ()  # further media types of requests, whose bodies no type tells
     streams_out: tuple[str, ...] = ()  # and of answers
     status: int = 200  # of an answer that is no error
+    accepted: object | None = None  # what stands in a 202, where the caller may ask for one
     examples: tuple[Example, ...] = ()
     listed: bool = True  # False: shown on its dialect's page, and not in the OpenAPI document
 

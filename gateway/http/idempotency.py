@@ -143,7 +143,9 @@ class Promise:
                 return await endpoint.respond(request)
             return await self._once(endpoint, request, exchange, checked(key))
 
-        return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PARAMETER))
+        docs = endpoint.documentation
+        told = docs and replace(docs, codes=(*docs.codes, Code.CONFLICT))
+        return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PARAMETER), documentation=told)
 
     async def _once(self, endpoint: Endpoint, request: Request, exchange: Exchange, key: str) -> Response:
         limit_s = self.server.max_request_timeout_s

@@ -280,7 +280,8 @@ def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndp
         response.headers["preference-applied"] = "respond-async"
         return response
 
-    return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PREFER))
+    docs = endpoint.documentation and replace(endpoint.documentation, accepted=bodies.JobBody)
+    return replace(endpoint, respond=respond, parameters=(*endpoint.parameters, PREFER), documentation=docs)
 
 
 def _noted(exchange: Exchange, made: Job) -> Job:

@@ -99,7 +99,7 @@ def _types(endpoints: Iterable[Endpoint], error: type) -> Iterable[object]:
     for endpoint in endpoints:
         yield from (p.type for p in endpoint.parameters)
         docs = _docs(endpoint)
-        yield from (t for t in (docs.request, docs.response, docs.error) if t is not None)
+        yield from (t for t in (docs.request, docs.response, docs.error, docs.accepted) if t is not None)
 
 
 def _docs(endpoint: Endpoint) -> Documentation:
@@ -118,7 +118,11 @@ def _operation(endpoint: Endpoint, schemas: _Schemas, error: type) -> Schema:
         "operationId": "_".join([endpoint.method.lower(), *words]),
         "summary": docs.summary,
         "tags": [docs.tag],
-        "responses": {str(docs.status): _success(docs, schemas), **_errors(endpoint, schemas.of(docs.error or error))},
+        "responses": {
+            str(docs.status): _success(docs, schemas),
+            **_accepted(docs, schemas),
+            **_errors(endpoint, schemas.of(docs.error or error)),
+        },
     }
     if docs.description:
         operation["description"] = docs.description
@@ -155,6 +159,15 @@ def _success(docs: Documentation, schemas: _Schemas) -> Schema:
     if docs.streams_out:
         found["content"] = {**found.get("content", {}), **_streams(docs.streams_out)}
     return found
+
+
+def _accepted(docs: Documentation, schemas: _Schemas) -> Schema:
+    """The answer to a caller who wants it later."""
+    if docs.accepted is None:
+        return {}
+    named = {"x-request-id", "server-timing", "location"}
+    content = _content(docs.media_types, schemas.of(docs.accepted), {})
+    return {str(ACCEPTED): {"description": "Taken as a job.", "headers": _headers(named), "content": content}}
 
 
 def _errors(endpoint: Endpoint, schema: Schema) -> Schema:

@@ -32,7 +32,7 @@ MEANING: Mapping[Code, str] = {
     Code.NOT_FOUND: "There is no such model or path; the sentence names the nearest.",
     Code.METHOD_NOT_ALLOWED: "The path does not take this method; `allow` names those it takes.",
     Code.NOT_ACCEPTABLE: "No form that the caller accepts is offered.",
-    Code.CONFLICT: "The same idempotency key came with another body.",
+    Code.CONFLICT: "The same idempotency key came with another body, or the job is not over yet.",
     Code.PAYLOAD_TOO_LARGE: "The body is over the limit, as sent or after decompression.",
     Code.UNSUPPORTED_MEDIA_TYPE: "The Content-Type or Content-Encoding is not offered.",
     Code.INVALID_ARGUMENT: "Something in the request cannot be; `detail` lists up to 20 places at once.",
