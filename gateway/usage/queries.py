@@ -93,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Totals of the whole span, which was widened to whole hours or days where it is read from roll-ups."""
+    """Totals of the span, which was widened to whole hours or days where single requests may be deleted."""
 
     span: Span
     totals: Totals
@@ -138,18 +138,24 @@ def answer(database: Database, question: Question, *, kept_since_ms: int = 0) ->
     `kept_since_ms`: single requests before it may be deleted.
     """
     tallies: _Tallies = {}
-    whole = question.span.end_ms - question.span.start_ms
+    asked = question.span
+    whole = asked.end_ms - asked.start_ms
     fine = question.interval_ms is not None and question.interval_ms % HOUR_MS != 0
-    kept = question.span.start_ms >= kept_since_ms
     with database.reading() as connection:
-        if (whole <= DETAILED_MS and kept) or fine:
-            span = question.span
-            _tally_requests(connection, question, span, tallies, unrolled=False)
+        if (whole <= DETAILED_MS and asked.start_ms >= kept_since_ms) or fine:
+            span = asked
+            _tally_requests(connection, question, asked, tallies)
         else:
             days = whole > LONG_MS if question.interval_ms is None else question.interval_ms % DAY_MS == 0
-            span = _widened(question.span, DAY_MS if days else HOUR_MS)
-            _tally_rollups(connection, question, span, "day" if days else "hour", tallies)
-            _tally_requests(connection, question, span, tallies, unrolled=True)
+            inner = _whole_periods(asked, DAY_MS if days else HOUR_MS, kept_since_ms)
+            span = Span(start_ms=min(asked.start_ms, inner.start_ms), end_ms=max(asked.end_ms, inner.end_ms))
+            _tally_rollups(connection, question, inner, "day" if days else "hour", tallies)
+            _tally_requests(connection, question, inner, tallies, unrolled=True)
+            for edge in (
+                Span(start_ms=span.start_ms, end_ms=inner.start_ms),
+                Span(start_ms=inner.end_ms, end_ms=span.end_ms),
+            ):
+                _tally_requests(connection, question, edge, tallies)
     every = _Tally()
     for tally in tallies.values():
         every.add(tally)
@@ -189,9 +195,11 @@ def requests(
 
 
 def _tally_requests(
-    connection: sa.Connection, question: Question, span: Span, tallies: _Tallies, *, unrolled: bool
+    connection: sa.Connection, question: Question, span: Span, tallies: _Tallies, *, unrolled: bool = False
 ) -> None:
     """Sum single requests: all of the span, or those that no roll-up has."""
+    if span.start_ms >= span.end_ms:
+        return
     where = _where(USAGE, question, USAGE.c.time_ms, span)
     if unrolled:
         where.append(USAGE.c.rolled.is_(False))
@@ -259,9 +267,14 @@ def _is_error(status: int) -> bool:
     return status >= 400 or status == 0
 
 
-def _widened(span: Span, period_ms: int) -> Span:
-    end = -(-span.end_ms // period_ms) * period_ms
-    return Span(start_ms=span.start_ms // period_ms * period_ms, end_ms=end)
+def _whole_periods(span: Span, period_ms: int, kept_since_ms: int) -> Span:
+    """The periods that lie within a span; at an end whose single requests may be deleted, the one around it too."""
+    start, end = span.start_ms // period_ms * period_ms, span.end_ms // period_ms * period_ms
+    if start < span.start_ms and span.start_ms >= kept_since_ms:
+        start += period_ms
+    if end < span.end_ms and span.end_ms < kept_since_ms:
+        end += period_ms
+    return Span(start_ms=start, end_ms=end) if start < end else Span(start_ms=span.end_ms, end_ms=span.end_ms)
 
 
 def _shown(part: object) -> str:
