@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from tests.serving import REPOSITORY, packaged, serving
+from tests.serving import COMMAND, REPOSITORY, START_LIMIT_S, packaged, serving
 
 FOLDER = REPOSITORY / "gateway" / "dialects" / "canonical" / "examples"
 PATHS: Mapping[str, str] = {
@@ -27,6 +29,7 @@ PATHS: Mapping[str, str] = {
     "detect-anomalies": "/v1/detect-anomalies",
 }
 SEED_MODEL = "amazon/chronos-bolt-small"
+KEY_MODELS = ("amazon/*", "forecast-gateway/*", "statsforecast/*")
 VOLATILE = frozenset({"id", "created", "latency_ms", "timings_ms", "gateway_version"})
 REQUEST_ID = "4f0c1c6e-3d0c-4b43-9a5e-8a0f6f1b7c2d"
 LINE = 110  # characters that a value may take to stand on one line
@@ -36,7 +39,7 @@ TOLERANCE = 1e-3  # relative, of numbers that models made: other processors roun
 
 @contextmanager
 def golden_gateway(folder: Path) -> Iterator[httpx.Client]:
-    """A caller of a gateway with nothing but what is in the package."""
+    """A caller of a gateway with nothing but what is in the package; its key does not open the seed's other model."""
     nano = packaged("forecast-gateway/bolt-nano")
     bundled = {
         "weights": {"model": {"repository": nano.id, "bundled": nano.weights["model"].bundled}},
@@ -44,9 +47,21 @@ def golden_gateway(folder: Path) -> Iterator[httpx.Client]:
         "quantile_levels": list(nano.quantile_levels),
     }
     config = {"models": {SEED_MODEL: bundled}, "engine": {"workers": 1, "statistical_workers": 1}}
-    with serving(folder, config=config) as gateway, gateway.client(**{"x-request-id": REQUEST_ID}) as caller:
-        caller.post(f"/api/models/{SEED_MODEL}/load").raise_for_status()
-        yield caller
+    with serving(folder, config=config) as gateway:
+        with gateway.client() as operator:
+            operator.post(f"/api/models/{SEED_MODEL}/load").raise_for_status()
+        headers = {"x-request-id": REQUEST_ID, "authorization": f"Bearer {_key(folder / 'data')}"}
+        with gateway.client(**headers) as caller:
+            yield caller
+
+
+def _key(data_dir: Path) -> str:
+    """A new key of the gateway that runs over `data_dir`."""
+    options = ["--data-dir", str(data_dir), "--name", "goldens", "--models", ",".join(KEY_MODELS), "--json"]
+    command = [sys.executable, "-c", COMMAND, "keys", "create", *options]
+    made = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=START_LIMIT_S)
+    key: str = json.loads(made.stdout)["key"]
+    return key
 
 
 def answer(caller: httpx.Client, name: str) -> tuple[int, Any]:

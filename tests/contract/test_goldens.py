@@ -50,6 +50,7 @@ def test_the_batch_is_the_seeds() -> None:
     assert [list(item) for item in goldens_of] == [list(item) for item in printed_of]
     assert set(printed_of[0]["result"]) <= set(goldens_of[0]["result"])
     assert list(goldens_of[1]["error"]) == list(printed_of[1]["error"])
+    assert goldens_of[1]["error"]["code"] == printed_of[1]["error"]["code"]
 
 
 def test_the_schema_of_the_document_holds_every_answer(caller: httpx.Client) -> None:

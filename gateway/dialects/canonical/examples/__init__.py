@@ -39,7 +39,7 @@ FORECAST = (
 )
 
 # Answers of a gateway, kept by `python -m tests.contract.goldens`.
-BATCH = (_exchange("batch", "A forecast, and a model that is not at hand"),)
+BATCH = (_exchange("batch", "A forecast, and a model that the key may not use"),)
 ENSEMBLE = (
     _exchange("ensemble", "Three candidates and one that there is not"),
     _exchange("ensemble-too-short", "No series is long enough to hold rows out", 422),
