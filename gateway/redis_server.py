@@ -87,12 +87,14 @@ class RedisServer:
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.socket.parent.stat().st_uid != os.getuid():
             raise GatewayError(Code.UNAVAILABLE, f"{self.socket.parent} belongs to somebody else.")
-        self._keeper = asyncio.create_task(self._keep())
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep())
         answering = asyncio.create_task(self._answering())
         try:
             await asyncio.wait({self._keeper, answering}, return_when=asyncio.FIRST_COMPLETED, timeout=START_S)
             if not answering.done():
-                raise GatewayError(Code.UNAVAILABLE, f"redis-server does not start; see {self._folder / 'redis.log'}.")
+                told = f"redis-server does not start; see {self._folder / 'redis.log'}."
+                raise GatewayError(Code.UNAVAILABLE, told, retry_after_s=PAUSE_S)
         finally:
             answering.cancel()
 
@@ -101,6 +103,7 @@ class RedisServer:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
         await self._end()
         self._unlock()
 

@@ -161,9 +161,8 @@ class JobPool:
         if self._settings.redis.redis_url:
             return self._settings.redis.redis_url
         if self._server is None:
-            server = RedisServer(self._data_dir)
-            await server.start()
-            self._server = server
+            self._server = RedisServer(self._data_dir)
+        await self._server.start()
         return self._server.url
 
     async def _ensemble(self, request: EnsembleRequest, caller: Caller, deadline: float) -> EnsembleForecast:
