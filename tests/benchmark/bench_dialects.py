@@ -48,6 +48,30 @@ CALLS: Mapping[str, tuple[str, object]] = {
         "/forecast/univariate",
         {"values": VALUES, "prediction_length": HORIZON, "quantile_levels": LEVELS, "freq": "H"},
     ),
+    "nixtla": (
+        "/v2/forecast",
+        {
+            "series": {"y": VALUES, "sizes": [POINTS], "X": None, "X_future": None, "start_datetime": [START]},
+            "model": "timegpt-2.1",
+            "h": HORIZON,
+            "freq": "h",
+            "level": [80, 0],
+        },
+    ),
+    "sagemaker": (
+        "/endpoints/seasonal-naive/invocations",
+        {
+            "inputs": [{"target": VALUES, "start": START}],
+            "parameters": {"prediction_length": HORIZON, "freq": "h", "quantile_levels": LEVELS},
+        },
+    ),
+    "datarobot": (
+        "/predApi/v1.0/deployments/bench/predictions",
+        [
+            {"time": str(np.datetime64(START[:-1]) + np.timedelta64(i, "h")), "sales": value}
+            for i, value in enumerate([*VALUES, *[None] * HORIZON])
+        ],
+    ),
 }
 
 
@@ -56,7 +80,10 @@ def measure() -> dict[str, dict[str, float]]:
     bodies = {name: (path, json.dumps(body).encode()) for name, (path, body) in CALLS.items()}
     taken: dict[str, list[float]] = {name: [] for name in CALLS}
     with tempfile.TemporaryDirectory() as folder:
-        config = {"engine": {"default_model": MODEL, "workers": 1, "statistical_workers": 1}}
+        config = {
+            "engine": {"default_model": MODEL, "workers": 1, "statistical_workers": 1},
+            "deployments": {"bench": {"target": "sales", "date": "time"}},
+        }
         with serving(Path(folder), config=config) as gateway:
             caller = Caller(gateway)
             for turn in range(WARM_UP + ROUNDS):

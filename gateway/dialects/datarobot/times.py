@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from gateway import timeline
 from gateway.dialects.base import Steps
 from gateway.dialects.datarobot.errors import bad_rows, other_format
 from gateway.dialects.datarobot.rows import ROWS_A_STEP, Cell, text_of
-from gateway.timeline.stamps import SECOND_NS, Integers, Stamps
+from gateway.timeline.frequency import fixed
+from gateway.timeline.stamps import DAY_S, FIRST_SECOND, SECOND_NS, Integers, Stamps
 
 # What a first row is taken for that is not ISO 8601, the likeliest of those that read it.
 _FORMATS = (
@@ -32,6 +34,8 @@ _FORMATS = (
     "%d-%b-%Y",
     "%b-%y",
 )
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_PLAIN = re.compile(f"(?:{_DAY}(?:\\n{_DAY})*+|{_DAY}[T ][0-9:]{{8}}(?:\\n{_DAY}[T ][0-9:]{{8}})*+)")
 _SAMPLE = datetime(2019, 6, 24, tzinfo=UTC)
 
 
@@ -98,6 +102,10 @@ class Times:
 def read(column: str, cells: Sequence[Cell], form: str | None) -> Steps[Times]:
     """The times of a table. Raises a 400 for one that is not written as `form`, or as the first is."""
     writing = _writing(next((text_of(c).strip() for c in cells if c is not None), ""), form)
+    if writing.format is None:
+        found = yield from _all_alike(cells)
+        if found is not None:
+            return Times(found, np.zeros(len(cells), dtype=np.int64), 0, writing)
     known: dict[str, tuple[int, int, int]] = {}
     seconds = np.empty(len(cells), dtype=np.int64)
     nanos = np.empty(len(cells), dtype=np.int64)
@@ -115,6 +123,24 @@ def read(column: str, cells: Sequence[Cell], form: str | None) -> Steps[Times]:
         if row % ROWS_A_STEP == 0:
             yield
     return Times(seconds, nanos, ahead or 0, writing)
+
+
+def _all_alike(cells: Sequence[Cell]) -> Steps[Integers | None]:
+    """Seconds of ISO 8601 times without offset and fraction, as most tables have them; None: others are there."""
+    found = np.empty(len(cells), dtype=np.int64)
+    for first in range(0, len(cells), 8 * ROWS_A_STEP):
+        part = cells[first : first + 8 * ROWS_A_STEP]
+        try:
+            if not _PLAIN.fullmatch("\n".join(part)):  # type: ignore[arg-type]
+                return None
+            clock = np.array(part, dtype="M8[s]").astype(np.int64)
+        except (TypeError, ValueError):  # not all are text, or one is no day of the calendar
+            return None
+        if clock.min() < FIRST_SECOND:
+            return None
+        found[first : first + 8 * ROWS_A_STEP] = clock
+        yield
+    return found
 
 
 def _writing(first: str, form: str | None) -> Writing:
@@ -144,10 +170,19 @@ def frequency(times: Times, groups: Sequence[Integers], alias: str | None) -> ti
         if len(rows) < 2:
             continue
         order = rows[np.lexsort((times.nanos[rows], times.seconds[rows]))]
+        moves = np.diff(times.seconds[order])
+        if _is_plain(moves, times.nanos[order]):
+            return fixed(int(moves[0]) * SECOND_NS)
         found = timeline.infer_frequency(Stamps(times.seconds[order], times.nanos[order])).frequency
         if found is not None:
             return found
     return None
+
+
+def _is_plain(moves: Integers, nanos: Integers) -> bool:
+    """Whether all moves are the same, and too short to be of a calendar unit that has names of its own."""
+    move = int(moves[0])
+    return 0 < move < 28 * DAY_S and move % (7 * DAY_S) != 0 and bool((moves == move).all()) and not nanos.any()
 
 
 def positions(times: Times, rows: Integers, step: timeline.Frequency, column: str, most: int) -> Integers:
