@@ -206,33 +206,37 @@ SPANS = [
 
 
 @pytest.mark.parametrize("rolled", [False, True])
-@pytest.mark.parametrize(("days", "interval_ms"), SPANS)
 def test_answers_are_the_same_from_requests_and_from_roll_ups(
-    days: float, interval_ms: int | None, rolled: bool, database: Database, months: list[Entry]
+    rolled: bool, database: Database, months: list[Entry]
 ) -> None:
     if rolled:
         Maintenance(database, ledger_days=10_000, hourly_days=10_000).run(NOW)
         late = entry(9999, time=NOW - 0.5 * 86400, id="late")
         write(database, [late])  # of an hour that is rolled up already
         months = [*months, late]
-    span = Span(start_ms=int((NOW - days * 86400) * 1e3), end_ms=int(NOW * 1e3) + 1)
-    question = Question(span=span, interval_ms=interval_ms, group_by=("key", "status"))
-    found = queries.answer(database, question)
-    meant = [e for e in months if span.start_ms <= int(e.time * 1e3) < span.end_ms]
-    assert found.span == span
-    assert found.totals.requests == len(meant)
-    assert found.totals.errors == sum(e.status == 404 for e in meant)
-    assert found.totals.cached == sum(e.cached for e in meant)
-    assert found.totals.input_tokens == sum(e.input_tokens for e in meant)
-    groups = Counter()
+    for days, interval_ms in SPANS:
+        span = Span(start_ms=int((NOW - days * 86400) * 1e3), end_ms=int(NOW * 1e3) + 1)
+        found = queries.answer(database, Question(span=span, interval_ms=interval_ms, group_by=("key", "status")))
+        assert found.span == span
+        compare(found, [e for e in months if span.start_ms <= int(e.time * 1e3) < span.end_ms], interval_ms)
+
+
+def compare(found: queries.Answer, meant: list[Entry], interval_ms: int | None) -> None:
+    """An answer by key and status with what it should be."""
+    totals = found.totals
+    assert totals.requests == len(meant)
+    assert totals.errors == sum(e.status == 404 for e in meant)
+    assert totals.cached == sum(e.cached for e in meant)
+    assert totals.input_tokens == sum(e.input_tokens for e in meant)
+    groups: Counter[tuple[int | None, tuple[str, str]]] = Counter()
     for e in meant:
         start = int(e.time * 1e3) // interval_ms * interval_ms if interval_ms else None
         groups[start, (e.key_id, str(e.status))] += e.input_tokens
     assert {(r.start_ms, r.group): r.totals.input_tokens for r in found.rows} == dict(groups)
     ordered = sorted(e.latency_ms for e in meant)
-    for percent, value in ((50, found.totals.latency_ms.p50), (99, found.totals.latency_ms.p99)):
+    for percent, value in ((50, totals.latency_ms.p50), (99, totals.latency_ms.p99)):
         assert value == pytest.approx(ordered[-(-len(ordered) * percent // 100) - 1], rel=0.011)
-    assert found.totals.compute_ms.p50 is None
+    assert totals.compute_ms.p50 is None
 
 
 def test_old_requests_go_and_their_sums_stay(database: Database, months: list[Entry]) -> None:
