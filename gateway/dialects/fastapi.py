@@ -7,7 +7,6 @@ number may come as a string.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import Raw, UnsetType
 
 from gateway.dialects.base import Call, Steps
-from gateway.dialects.canonical import envelope, walk
+from gateway.dialects.canonical import envelope, malformed, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format
 from gateway.errors import MAX_FAULTS, Code, Fault, FaultType, GatewayError, Place
@@ -137,28 +136,16 @@ def read(call: Call, kind: type[Body], documented: type[msgspec.Struct] | None =
             )
             raise SchemaError(problems or (as_told(failure, ()),)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-        raise not_json(call.body, failure) from None
+        raise (yield from not_json(call.body, failure)) from None
     except RecursionError:
-        raise GatewayError(Code.MALFORMED, "The body is nested too deeply to be read.") from None
+        raise malformed.too_deep() from None
 
 
-def not_json(body: bytes, failure: Exception) -> SchemaError:
-    """The error for a body, some part of which could not be parsed: where, and what is wrong there."""
-    try:
-        json.loads(body.decode(), parse_constant=_refuse)
-        what, offset = str(failure), 0
-    except json.JSONDecodeError as exc:
-        what, offset = exc.msg, exc.pos
-    except (UnicodeDecodeError, RecursionError):
-        what, offset = "the body is not UTF-8 text", 0
-    except ValueError as exc:
-        literal = str(exc)
-        what, offset = f"{literal} is not JSON; leave a missing value out", max(body.find(literal.encode()), 0)
-    return SchemaError((Problem((offset,), "json", what),))
-
-
-def _refuse(literal: str) -> float:
-    raise ValueError(literal)
+def not_json(body: bytes, failure: Exception) -> Steps[SchemaError]:
+    """The error for a body of which some part could not be parsed: where, and what is wrong there."""
+    found = yield from malformed.error(body, Format.JSON, failure)
+    told = _AT_BYTE.search(found.sentence)
+    return SchemaError((Problem((int(told[1]) if told else 0,), "json", found.sentence),))
 
 
 def problems_of(value: object, kind: type[msgspec.Struct], place: Place) -> Iterator[Problem]:
@@ -199,6 +186,7 @@ def _plain(declared: Any) -> Any:
     return get_args(declared)[0] if get_origin(declared) is Annotated else declared
 
 
+_AT_BYTE = re.compile(r"byte (\d+)")
 _EXPECTED: Mapping[str, Kind] = {
     "float": "number",
     "int": "integer",

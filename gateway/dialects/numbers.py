@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ from gateway.dialects.fastapi import Problem, SchemaError
 from gateway.domain import Array
 from gateway.errors import MAX_FAULTS, Place
 
+RAGGED = "Every row needs as many values as there are variables"
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
 
@@ -38,7 +39,8 @@ def flat(raw: Raw, place: Place) -> Steps[Array]:
         found = ()
     if isinstance(found, np.ndarray) and np.isfinite(found).all():
         return found
-    return (yield from _slowly(raw, place, 1)).reshape(-1)
+    parts = yield from _slowly(raw, place, _numbers, list[float])
+    return np.concatenate([np.empty(0), *parts])
 
 
 def rows(raw: Raw, place: Place) -> Steps[Array]:
@@ -49,7 +51,10 @@ def rows(raw: Raw, place: Place) -> Steps[Array]:
         found = np.empty((0, 0))
     if found.size and np.isfinite(found).all():
         return found
-    return (yield from _slowly(raw, place, 2))
+    parts = yield from _slowly(raw, place, _table, list[list[float]])
+    if len({part.shape[1] for part in parts}) > 1:
+        raise RaggedError(RAGGED)
+    return np.concatenate(parts)
 
 
 def is_nested(raw: Raw) -> bool:
@@ -57,30 +62,41 @@ def is_nested(raw: Raw) -> bool:
     return _NESTED.match(raw) is not None
 
 
-def _slowly(raw: Raw, place: Place, depth: int) -> Steps[Array]:
-    whole: list[Any] = []  # of numbers, or of lists of them
+def _slowly(raw: Raw, place: Place, read: Callable[[Any], Array], kind: Any) -> Steps[list[Array]]:
+    """The slices of an array, each of `kind` and then read."""
+    parts: list[Array] = []
     problems: list[Problem] = []
     start = 0
     for piece in slices.of_array(bytes(raw), Format.JSON):
         if piece:
             value = walk.untyped(piece, Format.JSON)
-            problems += islice(_problems(value, place, depth, start), MAX_FAULTS)
+            try:
+                part = read(msgspec.convert(value, kind, strict=False))
+                sound = bool(np.isfinite(part).all())
+            except msgspec.ValidationError:
+                sound = False
+            if not sound:
+                depth = 1 if kind == list[float] else 2
+                problems += islice(_problems(value, place, depth, start), MAX_FAULTS - len(problems))
+            elif not problems:
+                parts.append(part)
             if not isinstance(value, list) or len(problems) >= MAX_FAULTS:
                 break
             start += len(value)
-            if not problems:
-                whole += value
         yield
     if problems:
         raise SchemaError(tuple(problems))
-    return _table(whole) if depth > 1 else np.array([float(item) for item in whole], dtype=np.float64)
+    return parts
+
+
+def _numbers(found: list[float]) -> Array:
+    return np.array(found, dtype=np.float64)
 
 
 def _table(found: list[list[float]]) -> Array:
-    widths = {len(row) for row in found}
-    if len(widths) > 1 or widths == {0}:
-        raise RaggedError("Every row needs as many values as there are variables")
-    return np.array([[float(cell) for cell in row] for row in found], dtype=np.float64).reshape(len(found), -1)
+    if len({len(row) for row in found}) > 1 or not found or not found[0]:
+        raise RaggedError(RAGGED)
+    return np.array(found, dtype=np.float64)
 
 
 def _problems(value: object, place: Place, depth: int, start: int = 0) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from gateway.timeline import (
 DEFAULT_FREQUENCY = "D"
 STEP = 256  # stamps that are read before others may run
 JUDGED = 1024  # stamps that the frequency is read from; the others must follow it
+CHECKED = 16_384  # stamps that are held against it before others may run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +65,11 @@ def of_stamps(raw: Raw, freq: str | None, rows: int, place: Place) -> Steps[Cale
         raise _refused(f"timestamps and values must have the same length, got {len(texts)} and {rows}")
     start = parse_start(texts[0])
     asked = None if freq is None else _read(freq)
-    grid = Grid(start, _frequency(_first(stamps, JUDGED), asked))
-    try:
-        regular = _same(grid.at(0, rows), stamps)
-    except TimelineError:
-        regular = False
-    if not regular:
-        raise _refused("timestamps are not regular")
+    grid = Grid(start, _frequency(_slice(stamps, 0, JUDGED), asked))
+    for first in range(0, rows, CHECKED):
+        if not _follow(grid, first, _slice(stamps, first, CHECKED)):
+            raise _refused("timestamps are not regular")
+        yield
     return Calendar(rows=rows, frequency=grid.frequency.alias, start=texts[0])
 
 
@@ -123,12 +122,17 @@ def _frequency(stamps: Stamps, asked: Frequency | None) -> Frequency:
     return inferred.frequency
 
 
-def _first(stamps: Stamps, count: int) -> Stamps:
-    return Stamps(stamps.seconds[:count], stamps.nanos[:count])
+def _slice(stamps: Stamps, first: int, count: int) -> Stamps:
+    return Stamps(stamps.seconds[first : first + count], stamps.nanos[first : first + count])
 
 
-def _same(a: Stamps, b: Stamps) -> bool:
-    return bool((a.seconds == b.seconds).all() and (a.nanos == b.nanos).all())
+def _follow(grid: Grid, first: int, stamps: Stamps) -> bool:
+    """Whether stamps are the points of a grid from `first` on."""
+    try:
+        points = grid.at(first, len(stamps))
+    except TimelineError:
+        return False
+    return bool((points.seconds == stamps.seconds).all() and (points.nanos == stamps.nanos).all())
 
 
 def _read(freq: str) -> Frequency:
