@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,18 +52,21 @@ class Upload:
     order: JobOrder
     head: ForecastRequest
     series: AsyncIterator[SeriesInput]
-    at: Callable[[], Place]  # where the series that was taken last stands
+    at: Callable[[int], Place]  # where a series stands, by its index
 
     def placed(self, error: GatewayError) -> GatewayError:
-        """An error of the series that was taken last, at its place in the upload; others are the head's."""
+        """An error, at the places of its series in the upload and of its head in the first line."""
         if not error.faults or error.faults[0].loc[:1] in _OWN:
             return error
-        of_series = error.faults[0].loc[:1] == ("inputs",)
-        place, skipped = (self.at(), 2) if of_series else (("request",), 0)
-        faults = tuple(Fault((*place, *f.loc[skipped:]), f.msg, f.type) for f in error.faults)
+        faults = tuple(Fault(self._place(f.loc), f.msg, f.type) for f in error.faults)
         if error.code is Code.INVALID_ARGUMENT:
             return GatewayError.invalid(*faults)
         return GatewayError(error.code, error.sentence, faults=faults, retry_after_s=error.retry_after_s)
+
+    def _place(self, loc: Place) -> Place:
+        if loc[:1] == ("inputs",) and len(loc) > 1 and isinstance(loc[1], int):
+            return (*self.at(loc[1]), *loc[2:])
+        return ("request", *loc)
 
 
 async def pieces(headers: Mapping[str, str], receive: Receive, bounds: Bounds) -> AsyncIterator[bytes]:
@@ -103,7 +107,7 @@ async def lines(body: AsyncIterator[bytes], call: Call, forecast: Forecasts, ope
         raise GatewayError(Code.MALFORMED, "The upload is empty; its first line holds type and request.")
     order, head = await paced(job_lines.head(first[1], call, operations))
     series = _Lines(numbered, head.parameters.prediction_length, forecast)
-    return Upload(order=order, head=head, series=series.read(), at=lambda: ("lines", series.number))
+    return Upload(order=order, head=head, series=series.read(), at=series.place)
 
 
 async def _numbered(body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
@@ -122,7 +126,11 @@ class _Lines:
         self._numbered = numbered
         self._horizon = horizon
         self._forecast = forecast
-        self.number = 1  # of the line that was read last
+        self._numbers = array("L")  # of the lines of the series
+
+    def place(self, index: int) -> Place:
+        """The line of a series."""
+        return ("lines", self._numbers[index])
 
     async def read(self) -> AsyncIterator[SeriesInput]:
         """Every series; after a first faulty line none, and in the end the error with the faults of all lines read."""
@@ -131,7 +139,6 @@ class _Lines:
         after = 0
         rested = time.perf_counter()
         async for number, line in self._numbered:
-            self.number = number
             after += bool(faults)
             if len(faults) >= MAX_FAULTS or after > LINES_AFTER:
                 break
@@ -141,6 +148,7 @@ class _Lines:
                 faults += error.faults
                 code = Code.MALFORMED if error.code is Code.MALFORMED else code
             else:
+                self._numbers.append(number)
                 if not faults:
                     yield one
             if time.perf_counter() - rested > SLICE_S:
@@ -149,7 +157,7 @@ class _Lines:
         if faults:
             told = GatewayError.invalid(*faults)
             raise GatewayError(code, told.sentence, faults=told.faults)
-        if self.number == 1:
+        if not self._numbers:
             raise GatewayError.invalid(Fault(("lines",), "An upload holds at least one series after its first line"))
 
 
@@ -184,7 +192,7 @@ async def table(
         order, head = await paced(job_lines.head(reader.head(reader.infer(first)), call, operations))
         reader.follow(head.parameters.frequency)
         series = _Rows(reader, first)
-        yield Upload(order=order, head=head, series=series.read(), at=lambda: ("series", series.count))
+        yield Upload(order=order, head=head, series=series.read(), at=lambda index: ("series", index))
 
 
 class _Rows:
@@ -193,14 +201,12 @@ class _Rows:
     def __init__(self, reader: TableReader, first: object) -> None:
         self._reader = reader
         self._batch: object = first
-        self.count = 0  # of the series that were taken
 
     async def read(self) -> AsyncIterator[SeriesInput]:
         """Every series up to a first faulty one, and in the end the error with the faults of all rows read."""
         reader, batch = self._reader, self._batch
         while True:
             for one in await paced(reader.series(batch)):
-                self.count += 1
                 yield one
             if batch is None or len(reader.faults) >= MAX_FAULTS:
                 break

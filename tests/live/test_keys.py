@@ -267,3 +267,26 @@ def test_an_address_that_others_reach_needs_a_key_or_the_operators_word(tmp_path
     assert refused.returncode == 1
     assert "keys create" in refused.stderr
     assert "--allow-anonymous" in refused.stderr
+
+
+def test_a_job_belongs_to_the_key_that_made_it(office: Office) -> None:
+    """Others are told that there is none, whatever they ask of it; an admin sees all."""
+    mine, other = (office.gateway.client(authorization=f"Bearer {office.make()[0]}") for _ in range(2))
+    with mine, other:
+        job = mine.post("/v1/jobs", json={"type": "forecast", "request": BODY}, headers={"idempotency-key": "k"})
+        assert job.status_code == 202, job.text
+        path = job.headers["location"]
+        asked = [("GET", ""), ("GET", "/result"), ("GET", "/events"), ("POST", "/cancel"), ("DELETE", "")]
+        nothing = other.get("/v1/jobs/nothing").json()["error"].replace("nothing", job.json()["id"])
+        for method, end in asked:
+            refused = other.request(method, path + end)
+            assert (refused.status_code, refused.json()["error"]) == (404, nothing)
+        assert other.get("/v1/jobs").json()["data"] == []
+        again = other.post("/v1/jobs", json={"type": "forecast", "request": BODY}, headers={"idempotency-key": "k"})
+        assert again.json()["id"] != job.json()["id"]
+        assert [j["id"] for j in mine.get("/v1/jobs").json()["data"]] == [job.json()["id"]]
+        assert office.admin.get(path).status_code == 200
+        assert {job.json()["id"], again.json()["id"]} <= {j["id"] for j in office.admin.get("/v1/jobs").json()["data"]}
+        secrets = {c.get("/api/account/webhook-secret").json()["secret"] for c in (mine, other, office.admin)}
+        assert len(secrets) == 3
+        assert mine.delete(path).status_code == 204
