@@ -34,13 +34,15 @@ Percentiles = dict[str, float]
 class Caller:
     """One kept connection that costs the caller as little as can be."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, headers: str = "") -> None:
+        """`headers`: lines beside the usual ones, each with its line end."""
+        self._headers = headers
         self._socket = socket.create_connection(gateway.address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The body of the answer."""
-        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{self._headers}"
         self._socket.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         received = b""
         while b"\r\n\r\n" not in received:
