@@ -38,6 +38,7 @@ bench: install
 	$(BIN)/python -m tests.benchmark.many_clients
 	$(BIN)/python -m tests.benchmark.bench_engine
 	$(BIN)/python -m tests.benchmark.bench_wire
+	$(BIN)/python -m tests.benchmark.bench_access
 	$(BIN)/python -m tests.benchmark.bench_dialects
 	$(BIN)/python -m tests.benchmark.bench_chronos_bolt
 	$(BIN)/python -m tests.benchmark.bench_timesfm
