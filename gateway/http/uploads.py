@@ -173,8 +173,7 @@ async def table(
 
     query = query_of(call.query)
     await asyncio.to_thread(partial(folder.mkdir, parents=True, exist_ok=True))
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet") as file:
-        path = Path(file.name)
+    with tempfile.TemporaryFile(dir=folder) as file:  # without a name, so that no crash leaves it behind
         held: list[bytes] = []
         size = 0
         async for piece in body:
@@ -185,7 +184,7 @@ async def table(
                 held, size = [], 0
         await asyncio.to_thread(file.writelines, held)
         await asyncio.to_thread(file.flush)
-        reader = await asyncio.to_thread(TableReader, path, query)
+        reader = await asyncio.to_thread(TableReader, file, query)
         first = await asyncio.to_thread(reader.batch)
         if first is None or not first.num_rows:
             raise GatewayError(Code.INVALID_ARGUMENT, "The table holds no rows.")

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import msgspec
 import numpy as np
@@ -88,7 +88,7 @@ class _Part:
 class TableReader:
     """A Parquet file as series. `batch` reads and may run in a thread; `series` works in steps."""
 
-    path: Path
+    source: Path | IO[bytes]
     query: TableQuery
     _file: pyarrow.parquet.ParquetFile = field(init=False)
     _batches: Iterator[pa.RecordBatch] = field(init=False)
@@ -104,7 +104,7 @@ class TableReader:
     def __post_init__(self) -> None:
         """Raises GatewayError for a file that is no table of series."""
         try:
-            self._file = pyarrow.parquet.ParquetFile(self.path)
+            self._file = pyarrow.parquet.ParquetFile(self.source)
         except (pa.ArrowInvalid, OSError) as exc:
             raise GatewayError(Code.MALFORMED, f"The body is not Parquet: {_first_line(exc)}") from None
         self.columns = _columns(self._file.schema_arrow, self.query)
