@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from catalog.card import CARDS, Catalog, load_cards
 from evaluation.accuracy import LEVELS, Accuracy, aggregate, measure
@@ -261,7 +263,8 @@ async def run(options: argparse.Namespace, folder: Path) -> str:
     candidates = [*options.models, *([BASELINE] if BASELINE not in options.models else [])]
     found = {}
     async with service_of(folder / "forecasts.sqlite") as service:
-        for task in tasks(options.data, options.context, options.most):
+        asked = tasks(options.data, options.context, options.most)
+        for task in track(asked, description="data sets", console=Console(stderr=True)):
             found[task.data_set.name] = await judge(service, task, candidates, how)
     return table(found, candidates)
 

@@ -39,6 +39,16 @@ class Candidate:
         """The workers that run it."""
         return self.card.batching.pool if self.card is not None else ""
 
+    def price(self, request: EnsembleRequest) -> float:
+        """Of one channel of the longest series, in shares of a batch: about seconds of work."""
+        if self.card is None:
+            return 0.0
+        batching = self.card.batching
+        rows = min(self.card.max_context, max(len(series.target) for series in request.series))
+        factors = batching.horizon_factors or (1.0,)
+        factor = factors[min(self.card.horizon_class(request.parameters.prediction_length), len(factors) - 1)]
+        return (-(-rows // batching.patch) + batching.overhead) * factor / batching.token_budget
+
     def fail(self, error: GatewayError) -> None:
         """Take no further part."""
         self.refusal = error

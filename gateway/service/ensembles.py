@@ -33,10 +33,11 @@ from gateway.service.forecasts import ForecastService
 SCORED_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # that crps is the mean over
 DEFAULT_LEVELS = (0.1, 0.5, 0.9)
 RESERVE = 3.0  # times the longest forecast expected, kept for the forecasts of the best: they run side by side
-RESTART_S = 2.0  # kept besides: a withdrawn batch ends with its worker, whose models are loaded again
+RESTART_S = 2.0  # kept besides where others are withdrawn from a pool: a worker may end, and load its models again
 LARGEST_RESERVE = 0.5  # of the budget
 IN_TIME = 0.95  # of the time to the caller's deadline: the blend has to be made and sent
 HANG_SHARE = 0.2  # of the budget: a candidate whose one batch takes longer is withdrawn if it holds others up
+HANG_LEAST_S = 5.0  # that a batch may take in any case: most are cut to 1 s of work, on a machine that is not busy
 PROBE_S = 0.1  # between two looks at what the engine computes
 RETRY_S = 1.0  # between two calls of a model that is being loaded or has too much to do
 
@@ -82,14 +83,23 @@ class _Run:
     @property
     def hung(self) -> GatewayError:
         """Of a candidate that is withdrawn for the sake of others."""
-        limit_s = HANG_SHARE * self.seconds
-        sentence = f"It held others up: one batch took over {limit_s:.3g} s of the budget of {self.seconds:.3g} s."
+        sentence = (
+            f"It held others up: one batch took over {self.patience_s:.3g} s of the budget of {self.seconds:.3g} s."
+        )
         return GatewayError(Code.DEADLINE_EXCEEDED, sentence)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that one batch may hold others up."""
+        return max(HANG_LEAST_S, HANG_SHARE * self.seconds)
 
     def reserve(self, tried: Iterable[Candidate]) -> float:
         """Seconds before the end at which the forecasts of the best must begin."""
-        longest = max((_one_forecast_s(c.backtest) for c in tried if c.backtest is not None), default=0.0)
-        return min(LARGEST_RESERVE * self.seconds, RESERVE * longest + RESTART_S)
+        there = [c for c in tried if c.backtest is not None]
+        longest = max(map(_seconds, there), default=0.0)
+        withdrawn = {c.pool for c in tried if c.backtest is None and c.alive}
+        restart_s = RESTART_S if any(c.pool in withdrawn for c in there) else 0.0
+        return min(LARGEST_RESERVE * self.seconds, RESERVE * longest + restart_s)
 
 
 async def ensemble(
@@ -139,16 +149,13 @@ def _standing(candidate: Candidate) -> tuple[bool, float]:
     return candidate.score is None, candidate.score or 0.0
 
 
-def _one_forecast_s(backtest: Backtest) -> float:
-    return backtest.latency_ms / 1e3 / max(1, backtest.windows)
-
-
 # -- backtests ---
 
 
 async def _try_out(run: _Run, tried: Sequence[Candidate]) -> None:
     """Backtest all side by side, until the forecasts of the best must begin."""
-    tasks = {asyncio.create_task(_patiently(_backtest(run, c), run.end)): c for c in tried}
+    cheapest_first = sorted(tried, key=lambda c: c.price(run.request))
+    tasks = {asyncio.create_task(_patiently(_backtest(run, c), run.end)): c for c in cheapest_first}
     pending = set(tasks)
     try:
         while pending:
@@ -216,7 +223,9 @@ def _begin(run: _Run, candidate: Candidate) -> asyncio.Task[None]:
 
 
 def _seconds(candidate: Candidate) -> float:
-    return _one_forecast_s(candidate.backtest) if candidate.backtest is not None else 0.0
+    """That one forecast of a candidate takes, by its backtest."""
+    backtest = candidate.backtest
+    return backtest.latency_ms / 1e3 / max(1, backtest.windows) if backtest is not None else 0.0
 
 
 # -- waiting ---
@@ -246,7 +255,7 @@ async def _progress(
         pending.discard(task)
         error = task.exception()
         if isinstance(error, GatewayError):
-            tasks[task].fail(error)
+            tasks[task].fail(run.late if error.code is Code.DEADLINE_EXCEEDED else error)
         elif error is not None:
             raise error
     for task in _holding_up(run, tasks, pending):
@@ -258,8 +267,7 @@ def _holding_up(
     run: _Run, tasks: Mapping[asyncio.Task[None], Candidate], pending: set[asyncio.Task[None]]
 ) -> list[asyncio.Task[None]]:
     """Those whose batch takes so long that it may never end, while others wait for the same workers."""
-    limit_s = HANG_SHARE * run.seconds
-    slow = {model for model, seconds in run.service.computing().items() if seconds > limit_s}
+    slow = {model for model, seconds in run.service.computing().items() if seconds > run.patience_s}
     held_up = {tasks[task].pool for task in pending if tasks[task].model not in slow}
     return [task for task in pending if tasks[task].model in slow and tasks[task].pool in held_up]
 

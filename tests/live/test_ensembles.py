@@ -347,11 +347,19 @@ def hanging(folder: Path, length: int, workers: int) -> AbstractContextManager[B
     )
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hanging batch is given up early, so that the test is soon over."""
+    monkeypatch.setattr(ensembles, "HANG_LEAST_S", 0.5)
+    monkeypatch.setattr(ensembles, "HANG_SHARE", 0.0)
+
+
+@pytest.mark.usefixtures("_impatient")
 def test_a_backtest_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     """The only worker of the pool is its prisoner until the candidate is withdrawn."""
     with hanging(tmp_path, len(FLAT) - 3, workers=1) as models:
         run(models, asked(series(*FLAT[:-1]), models=HANGING))  # loads them
-        answer = run(models, asked(series(*FLAT), models=HANGING, budget_s=10.0))
+        answer = run(models, asked(series(*FLAT), models=HANGING))
 
     assert [(r.model, r.status) for r in answer.ranked] == [
         ("test/off-by-1", "selected"),
@@ -361,7 +369,8 @@ def test_a_backtest_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     assert "held others up" in str(answer.ranked[2].error)
 
 
-@pytest.mark.parametrize(("max_models", "workers", "budget_s"), [(2, 1, 10.0), (1, 2, 4.0)])
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(("max_models", "workers", "budget_s"), [(2, 1, HANG_LIMIT_S), (1, 2, 4.0)])
 def test_a_forecast_that_hangs_drops_out_of_the_blend(
     tmp_path: Path, max_models: int, workers: int, budget_s: float
 ) -> None:
