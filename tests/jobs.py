@@ -53,6 +53,7 @@ async def running(
     engine: EngineSettings | None = None,
     grace_s: float = 5.0,
     models: tuple[str, ...] = ("*",),
+    embedded: bool = True,
     **jobs: object,
 ) -> AsyncIterator[Running]:
     """Start an engine and jobs on `data_dir`; `jobs` are fields of JobSettings."""
@@ -64,7 +65,7 @@ async def running(
     catalog = Catalog(cards or (card(),), {}, None)
     made = Engine(catalog, settings.engine)
     service = ForecastService(catalog, made)
-    pool = JobPool(service, catalog, settings, models=models, ensembles=True, embedded=True)
+    pool = JobPool(service, catalog, settings, models=models, ensembles=embedded, embedded=embedded)
     pool.start()
     try:
         yield Running(await answering(pool), service, made)

@@ -6,14 +6,16 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gateway.domain import (
+    Backtest,
     BacktestRequest,
     BatchAnswer,
     BatchRequest,
     Caller,
+    EnsembleForecast,
+    EnsembleRequest,
     Forecast,
     Job,
     SeriesError,
@@ -22,7 +24,7 @@ from gateway.domain import (
 from gateway.errors import Code, GatewayError
 from gateway.settings import EngineSettings
 from tests.engine_adapters import EXIT, RAISE, WAIT, card
-from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, ORDER, Running, request, running
+from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, MODEL, ORDER, Running, request, running
 from tests.live.gated import Gate
 from tests.unit.test_store import undocumented
 
@@ -324,14 +326,58 @@ def test_a_stopped_gateway_gives_back_and_the_next_goes_on(tmp_path: Path, gate:
 
 def test_candidates_of_ensembles_run_here_unless_others_can(tmp_path: Path) -> None:
     async def main() -> None:
-        async with running(tmp_path) as run:
-            work = BacktestRequest(forecast=request([5.0, 6.0]))
+        async with running(tmp_path, job_slots=0) as run:
+            work = BacktestRequest(forecast=request([5.0, 6.0, 7.0, 8.0, 9.0]))
             deadline = asyncio.get_running_loop().time() + HANG_LIMIT_S
             here = await run.jobs.backtest(work, caller=ALICE, deadline=deadline)
+            batches = run.engine.snapshot().batches
+            assert batches > 0
+            async with running(tmp_path, embedded=False) as others:
+                async with asyncio.timeout(HANG_LIMIT_S):
+                    while not any(not w.embedded for w in await run.jobs.workers()):  # noqa: ASYNC110 - sets no event
+                        await asyncio.sleep(0.05)
+                queued = await run.jobs.backtest(work, caller=ALICE, deadline=deadline)
+                assert others.engine.snapshot().batches > 0
+            assert run.engine.snapshot().batches == batches
+            assert len(here.outputs) == len(queued.outputs) == 5
+            assert here.scores.values == queued.scores.values
+            assert here.usage == queued.usage
+            assert (await run.jobs.jobs(ALICE)).jobs == ()
+            assert files(tmp_path) == []
+
+    asyncio.run(main())
+
+
+def test_an_ensemble_is_a_job_that_holds_no_slot(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, card(), card("test/other"), job_slots=0) as run:
+            forecast = request([5.0, 6.0])
+            work = EnsembleRequest(models=(MODEL, "test/other"), series=forecast.series, parameters=forecast.parameters)
+            job = await run.end(await run.jobs.submit(replace(ORDER, type="ensemble"), work, ALICE))
+            assert (job.status, job.done, job.model) == ("completed", 2, "ensemble")
+            answer = await run.jobs.answer(job.id, ALICE)
+            assert isinstance(answer, EnsembleForecast)
+            assert means(answer.forecast) == [5.0, 6.0]
+            assert {r.model for r in answer.ranked} == {MODEL, "test/other"}
+            short = replace(work, series=tuple(replace(s, target=s.target[:2]) for s in work.series))
+            job = await run.end(await run.jobs.submit(replace(ORDER, type="ensemble"), short, ALICE))
+            assert (job.status, job.code) == ("failed", Code.INVALID_ARGUMENT)
+
+    asyncio.run(main())
+
+
+def test_a_series_that_is_wrong_fails_alone(tmp_path: Path) -> None:
+    """What only the run of a backtest finds out, the neighbours in its chunk do not suffer."""
+
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            good = request(range(6))
+            wrong = replace(good.series[0], start="not a date", metadata=None)
+            work = BacktestRequest(forecast=replace(good, series=(*good.series[:2], wrong, *good.series[2:])))
             job = await run.end(await run.jobs.submit(replace(ORDER, type="backtest"), work, ALICE))
-            queued = await run.jobs.answer(job.id, ALICE)
-            assert len(here.outputs) == 2
-            assert np.isclose(here.scores.values["mae"], queued.scores.values["mae"])  # type: ignore[union-attr]
-            assert [j.id for j in (await run.jobs.jobs(ALICE)).jobs] == [job.id]
+            assert (job.status, job.done, job.failed) == ("partial", 7, 1)
+            answer = await run.jobs.answer(job.id, ALICE)
+            assert isinstance(answer, Backtest)
+            assert [isinstance(o, SeriesError) for o in answer.outputs] == [False, False, True, *[False] * 4]
 
     asyncio.run(main())
