@@ -66,3 +66,9 @@ def test_the_file_is_also_forecast_by_a_running_gateway(gateway, tmp_path) -> No
         run = "import sys; from gateway.cli import main; sys.exit(main())"
         subprocess.run([sys.executable, "-c", run, *args], check=True, timeout=120)
     assert outs[0].read_text() == outs[1].read_text()
+
+
+def test_the_upload_is_a_job(client: httpx.Client) -> None:
+    lines = re.search(r"<<'END'\n(.*)END", block("## Jobs", "sh"), re.DOTALL)[1]
+    answer = client.post("/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
+    assert (answer.status_code, answer.json()["progress"]["total"]) == (202, 2)
