@@ -45,6 +45,7 @@ bench: install
 
 evaluate: install
 	$(BIN)/python -m evaluation bolt-nano auto-theta auto-ets bolt-nano+dynamic-theta --most 40 --data ../shared/data --out evaluation/out
+	$(BIN)/python -m evaluation.ensembles --most 40 --data ../shared/data --out evaluation/out
 	$(BIN)/python -m evaluation.anomalies --data ../shared/data
 
 mutants: install
