@@ -41,7 +41,7 @@ def forecast_of(
     item: int = 0,
     notices: Sequence[str] = (),
 ) -> Forecast:
-    """What the service answers with these numbers: `(time,)` or `(time, channels)` each."""
+    """What the service answers of the one series with these numbers: `(time,)` or `(time, channels)` each."""
     levels = request.parameters.quantile_levels or ()
     shape = (request.parameters.prediction_length, -1)
     point = np.array(mean, dtype=float).reshape(shape)
@@ -50,6 +50,7 @@ def forecast_of(
         mean=point,
         quantiles=np.array(values) if values else np.empty((0, *point.shape)),
         notices=tuple(Notice(code="fallback", sentence=sentence) for sentence in notices),
+        metadata=request.series[0].metadata,
     )
     target = request.series[0].target
     return Forecast(

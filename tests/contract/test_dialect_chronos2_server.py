@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from gateway.dialects.base import Example
 from gateway.dialects.chronos2_server import DIALECT
 from gateway.dialects.chronos2_server.render import z_score
-from gateway.domain import BatchAnswer, BatchRequest, Forecast, GatewayStatus
+from gateway.domain import BatchAnswer, BatchRequest, Forecast, GatewayStatus, SeriesError
 from gateway.errors import Code, Fault, GatewayError
 from gateway.http.problems import STATUS
 from tests.contract.dialects import call_of, content_of, forecast_of, holds, operation_of, ordered, parsed
@@ -47,8 +48,12 @@ def asked_of(path: str, **body: Any) -> Any:
 def answer_of(path: str, request: Any, golden: Any) -> Forecast | BatchAnswer:
     """What the service gives where the golden answer is right."""
     if isinstance(request, BatchRequest):
-        pairs = zip(request.requests, golden["results"], strict=True)
-        return BatchAnswer(results=tuple(_forecast(asked, one) for asked, one in pairs))
+        (asked,) = request.requests  # they share a frequency
+        each = [
+            _forecast(replace(asked, series=(series,)), one)
+            for series, one in zip(asked.series, golden["results"], strict=True)
+        ]
+        return BatchAnswer(results=(replace(each[0], outputs=tuple(f.outputs[0] for f in each)),))
     if path == ANOMALIES:
         points = golden["anomalies"]
         levels = {0.05: "lower_bound", 0.5: "expected", 0.95: "upper_bound"}
@@ -223,6 +228,33 @@ def test_levels_keep_order_and_spelling_and_the_median_is_always_there() -> None
     assert ordered(answer) == ordered(
         {"timestamps": ["4"], "median": [2.0], "quantiles": {"0.90": [3.0], "1e-1": [1.0]}}
     )
+
+
+def test_series_of_different_calendars_come_back_in_the_order_sent() -> None:
+    monthly = ["2025-01-01", "2025-02-01", "2025-03-01"]
+    series = [{"values": [1, 1, 1]}, {"values": [2, 2, 2], "timestamps": monthly}, {"values": [3, 3, 3, 3]}]
+    request = asked_of(MULTI_SERIES, series_list=series, prediction_length=1, quantile_levels=[])
+    assert [len(r.series) for r in request.requests] == [2, 1]
+    made = []
+    for asked in request.requests:
+        each = [
+            forecast_of(replace(asked, series=(s,)), s.target[-1:], {0.5: s.target[-1:]}).outputs[0]
+            for s in asked.series
+        ]
+        made.append(replace(forecast_of(asked, [0], {0.5: [0]}), outputs=tuple(each)))
+    results = rendered(MULTI_SERIES, b"", BatchAnswer(results=tuple(made)))["results"]
+    assert [(r["timestamps"], r["median"]) for r in results] == [(["4"], [1]), (["2025-04-01"], [2]), (["5"], [3])]
+
+
+def test_one_series_that_fails_fails_the_call() -> None:
+    request = asked_of(MULTI_SERIES, series_list=[{"values": [1, 2, 3]}] * 2, prediction_length=1)
+    (asked,) = request.requests
+    sound = forecast_of(replace(asked, series=asked.series[:1]), [1], {0.1: [1], 0.5: [1], 0.9: [1]})
+    answer = replace(sound, outputs=(*sound.outputs, SeriesError(code=Code.MODEL_FAILED, sentence="no")))
+    with pytest.raises(GatewayError) as caught:
+        rendered(MULTI_SERIES, b"", BatchAnswer(results=(answer,)))
+    reply = operation_of(DIALECT, MULTI_SERIES).render_error(call_of(MULTI_SERIES, b""), caught.value, 502)
+    assert (reply.status, json.loads(content_of(reply))) == (500, {"detail": "Internal server error"})
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,21 @@ def test_a_batch_that_is_cancelled_takes_its_forecasts_with_it() -> None:
         assert sorted(ended) == ["a", "b"]
 
     asyncio.run(asyncio.wait_for(leave(), HANG_LIMIT_S))
+
+
+def test_more_forecasts_than_places_take_turns() -> None:
+    """A dialect may bring thousands: what waits in the queue must not have the rest refused."""
+    under_way: list[int] = []
+
+    async def turn(model: str) -> Forecast:
+        under_way.append(+1)
+        most.append(sum(under_way))
+        await asyncio.sleep(0)
+        under_way.append(-1)
+        return forecast_of(model)
+
+    most: list[int] = []
+    names = [f"m{i}" for i in range(200)]
+    results = run(Scripted(turn), request_of(*names))
+    assert [r.id for r in results if isinstance(r, Forecast)] == names
+    assert max(most) == 64

@@ -27,14 +27,16 @@ from gateway.errors import Fault, GatewayError, Place
 MODEL = "default"  # the alias that every catalog has
 LEAST = 3  # observations
 MEDIAN = 0.5
+Levels = tuple[tuple[str, float], ...]  # as written, and as numbers
 MAX_LEVELS = 98  # as in the canonical contract, with the median beside them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """How one forecast is answered."""
+    """How the forecast of one series is answered."""
 
-    levels: tuple[tuple[str, float], ...]  # as written, and as numbers
+    item: int  # its place among the results
+    levels: Levels
     calendar: Calendar
 
 
@@ -51,30 +53,33 @@ def univariate(call: Call) -> Steps[ForecastRequest]:
     """One series."""
     body, found = yield from fastapi.read(call, UnivariateBody)
     levels = _levels(_sent(found, body.quantile_levels))
-    return (
-        yield from _forecast(
-            found.whole(body.values), _sent(found, body.timestamps), body.freq, body.prediction_length, levels, ()
-        )
-    )
+    times = _sent(found, body.timestamps)
+    series, frequency = yield from _series(found.whole(body.values), times, body.freq, levels, 0, ())
+    return _request((series,), frequency, body.prediction_length, _numbers(levels))
 
 
 def multi_series(call: Call) -> Steps[BatchRequest]:
-    """Several series, each with stamps of its own or none."""
+    """Several series, each with stamps of its own or none: one request for all that share a frequency."""
     body, found = yield from fastapi.read(call, MultiSeriesBody)
     if not body.series_list:
         raise _refused("series_list cannot be empty")
     if len(body.series_list) > MAX_SERIES:
         raise _refused(f"series_list holds more than the {MAX_SERIES} series that one call takes")
     levels = _levels(_sent(found, body.quantile_levels))
-    requests = []
-    for i, series in enumerate(body.series_list):
-        values = found.whole(series.values)
-        times = _sent(found, series.timestamps)
+    groups: dict[str, list[SeriesInput]] = {}
+    for i, one in enumerate(body.series_list):
+        times = _sent(found, one.timestamps)
         times = times if _is_there(times) else _sent(found, body.timestamps)
         place = ("series_list", i)
-        requests.append((yield from _forecast(values, times, body.freq, body.prediction_length, levels, place)))
+        series, frequency = yield from _series(found.whole(one.values), times, body.freq, levels, i, place)
+        groups.setdefault(frequency, []).append(series)
         yield
-    return BatchRequest(requests=tuple(requests))
+    asked = _numbers(levels)
+    return BatchRequest(
+        requests=tuple(
+            _request(tuple(group), frequency, body.prediction_length, asked) for frequency, group in groups.items()
+        )
+    )
 
 
 def anomalies(call: Call) -> Steps[ForecastRequest]:
@@ -90,7 +95,8 @@ def anomalies(call: Call) -> Steps[ForecastRequest]:
     context, recent = yield from _held_out(found, body, body.recent_observed, "recent_observed")
     compared = Compared(actuals=recent, low=low, high=high)
     calendar = stamps.of_rows(body.freq, len(context))
-    return _request(context, body.prediction_length, calendar, {low, MEDIAN, high}, compared)
+    series = _input(context, calendar, compared)
+    return _request((series,), calendar.frequency, body.prediction_length, {low, MEDIAN, high})
 
 
 def backtest(call: Call) -> Steps[ForecastRequest]:
@@ -99,37 +105,40 @@ def backtest(call: Call) -> Steps[ForecastRequest]:
     _levels(_sent(found, body.quantile_levels))
     context, actuals = yield from _held_out(found, body, body.actual_values, "actual_values")
     calendar = stamps.of_rows(body.freq, len(context))
-    return _request(context, body.prediction_length, calendar, {MEDIAN}, Compared(actuals=actuals))
+    series = _input(context, calendar, Compared(actuals=actuals))
+    return _request((series,), calendar.frequency, body.prediction_length, {MEDIAN})
 
 
 # -- parts ---
 
 
-def _forecast(
-    values: Raw, times: Raw, freq: str | None, horizon: int, levels: tuple[tuple[str, float], ...], place: Place
-) -> Steps[ForecastRequest]:
+def _series(
+    values: Raw, times: Raw, freq: str | None, levels: Levels, item: int, place: Place
+) -> Steps[tuple[SeriesInput, str]]:
+    """One series and its frequency."""
     target = yield from _values(values, "values", place)
     _enough(target, "values")
     if _is_there(times):
-        at = (*place, "timestamps")
-        calendar = yield from stamps.of_stamps(times, freq, len(target), at)
+        calendar = yield from stamps.of_stamps(times, freq, len(target), (*place, "timestamps"))
     else:
         calendar = stamps.of_rows(freq, len(target))
-    asked = Asked(levels=levels, calendar=calendar)
-    return _request(target, horizon, calendar, {MEDIAN, *(level for _, level in levels)}, asked)
+    return _input(target, calendar, Asked(item=item, levels=levels, calendar=calendar)), calendar.frequency
 
 
-def _request(
-    target: Array, horizon: int, calendar: Calendar, levels: set[float], metadata: Asked | Compared
-) -> ForecastRequest:
+def _input(target: Array, calendar: Calendar, metadata: Asked | Compared) -> SeriesInput:
+    return SeriesInput(target=target.reshape(-1, 1), start=calendar.start, metadata=metadata)
+
+
+def _request(series: tuple[SeriesInput, ...], frequency: str, horizon: int, levels: set[float]) -> ForecastRequest:
     return ForecastRequest(
         model=MODEL,
-        series=(SeriesInput(target=target.reshape(-1, 1), start=calendar.start),),
-        parameters=Parameters(
-            prediction_length=horizon, frequency=calendar.frequency, quantile_levels=tuple(sorted(levels))
-        ),
-        metadata=metadata,
+        series=series,
+        parameters=Parameters(prediction_length=horizon, frequency=frequency, quantile_levels=tuple(sorted(levels))),
     )
+
+
+def _numbers(levels: Levels) -> set[float]:
+    return {MEDIAN, *(level for _, level in levels)}
 
 
 def _held_out(found: Envelope, body: AnomaliesBody | BacktestBody, held: Raw, name: str) -> Steps[tuple[Array, Array]]:
@@ -157,7 +166,7 @@ def _enough(values: Array, name: str) -> None:
         raise _refused(f"{name} needs at least {LEAST} data points, got {len(values)}")
 
 
-def _levels(raw: Raw) -> tuple[tuple[str, float], ...]:
+def _levels(raw: Raw) -> Levels:
     """Levels as they were written and as numbers; raises SchemaError for what no model has."""
     if not _is_there(raw):
         parts: list[Raw] = [Raw(level) for level in DEFAULT_LEVELS]

@@ -22,7 +22,7 @@ from gateway.dialects.chronos2_server.types import (
     InfoBody,
 )
 from gateway.dialects.fastapi import PYDANTIC_1, SchemaError
-from gateway.domain import Array, BatchAnswer, Forecast, ForecastPlan, GatewayStatus, SeriesForecast
+from gateway.domain import Array, BatchAnswer, Forecast, ForecastPlan, GatewayStatus, SeriesError, SeriesForecast
 from gateway.errors import Code, GatewayError
 
 BAD_REQUEST, FAILED = 400, 500  # this server's own: bad input that is of the schema, and a model that fails
@@ -33,32 +33,36 @@ PYTHON = platform.python_version()
 
 def univariate(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     assert isinstance(answer, Forecast)
-    return _reply(_forecast(answer), notices(answer))
+    (output,) = _made(answer)
+    return _reply(_forecast(answer, output), notices(answer))
 
 
 def multi_series(call: Call, answer: BatchAnswer) -> Reply:
-    """All results; raises the first error, as this server has no partial answers."""
-    made = []
+    """All results in the order sent; raises the first error, as this server has no partial answers."""
+    found: dict[int, tuple[Forecast, SeriesForecast]] = {}
     for result in answer.results:
         if isinstance(result, GatewayError):
             raise result
         assert isinstance(result, Forecast)
-        made.append(result)
-    return Reply(body=_results(made), headers=notices(*made))
+        for output in _made(result):
+            found[_asked(output).item] = result, output
+    answers = [result for result in answer.results if isinstance(result, Forecast)]
+    return Reply(body=_results([found[i] for i in range(len(found))]), headers=notices(*answers))
 
 
-def _results(made: list[Forecast]) -> Iterator[bytes]:
-    for i, one in enumerate(made):
-        yield (b"," if i else b'{"results":[') + msgspec.json.encode(_forecast(one))
+def _results(found: list[tuple[Forecast, SeriesForecast]]) -> Iterator[bytes]:
+    for i, (answer, output) in enumerate(found):
+        yield (b"," if i else b'{"results":[') + msgspec.json.encode(_forecast(answer, output))
     yield b"]}"
 
 
 def anomalies(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     assert isinstance(answer, Forecast)
-    compared = answer.metadata
+    (output,) = _made(answer)
+    compared = output.metadata
     assert isinstance(compared, Compared)
-    expected = _quantile(answer, MEDIAN)
-    lower, upper = _quantile(answer, compared.low), _quantile(answer, compared.high)
+    expected = _quantile(answer, output, MEDIAN)
+    lower, upper = _quantile(answer, output, compared.low), _quantile(answer, output, compared.high)
     rows = zip(compared.actuals.tolist(), expected, lower, upper, strict=True)
     points = [
         AnomalyPoint(
@@ -90,9 +94,10 @@ def z_score(value: float, expected: float, lower: float, upper: float) -> float:
 
 def backtest(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     assert isinstance(answer, Forecast)
-    compared = answer.metadata
+    (output,) = _made(answer)
+    compared = output.metadata
     assert isinstance(compared, Compared)
-    forecast = _quantile(answer, MEDIAN)
+    forecast = _quantile(answer, output, MEDIAN)
     actuals = compared.actuals
     errors = actuals - np.array(forecast)
     nonzero = actuals != 0
@@ -113,20 +118,32 @@ def backtest(call: Call, answer: Forecast | ForecastPlan) -> Reply:
 # -- parts ---
 
 
-def _forecast(answer: Forecast) -> ForecastBody:
-    asked = answer.metadata
-    assert isinstance(asked, Asked)
+def _made(answer: Forecast) -> list[SeriesForecast]:
+    """Every output; raises the error of the first series that failed."""
+    made = []
+    for output in answer.outputs:
+        if isinstance(output, SeriesError):
+            raise GatewayError(output.code, output.sentence)
+        made.append(output)
+    return made
+
+
+def _asked(output: SeriesForecast) -> Asked:
+    assert isinstance(output.metadata, Asked), "metadata of this dialect is what its decode made"
+    return output.metadata
+
+
+def _forecast(answer: Forecast, output: SeriesForecast) -> ForecastBody:
+    asked = _asked(output)
     return ForecastBody(
         timestamps=asked.calendar.following(answer.horizon),
-        median=_quantile(answer, MEDIAN),
-        quantiles={text: _quantile(answer, level) for text, level in asked.levels},
+        median=_quantile(answer, output, MEDIAN),
+        quantiles={text: _quantile(answer, output, level) for text, level in asked.levels},
     )
 
 
-def _quantile(answer: Forecast, level: float) -> list[float]:
-    """One level of the one series; raises INTERNAL for a number that is not finite."""
-    output = answer.outputs[0]
-    assert isinstance(output, SeriesForecast), "a forecast whose only series failed is an error"
+def _quantile(answer: Forecast, output: SeriesForecast, level: float) -> list[float]:
+    """One level of one series; raises INTERNAL for a number that is not finite."""
     values: Array = output.quantiles[answer.quantile_levels.index(level), :, 0]
     if not np.isfinite(values).all():
         raise GatewayError(Code.INTERNAL, "The forecast holds a number that is not finite.")
