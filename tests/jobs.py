@@ -17,7 +17,7 @@ from gateway.engine import Engine
 from gateway.errors import GatewayError
 from gateway.jobs import JobPool, Jobs
 from gateway.service import ForecastService
-from gateway.settings import EngineSettings, JobSettings, ServerSettings, Settings
+from gateway.settings import EngineSettings, JobSettings, RedisSettings, ServerSettings, Settings
 from tests.engine_adapters import card
 
 HANG_LIMIT_S = 60.0
@@ -54,12 +54,14 @@ async def running(
     grace_s: float = 5.0,
     models: tuple[str, ...] = ("*",),
     embedded: bool = True,
+    redis_url: str | None = None,
     **jobs: object,
 ) -> AsyncIterator[Running]:
     """Start an engine and jobs on `data_dir`; `jobs` are fields of JobSettings."""
     settings = Settings(
         server=ServerSettings(data_dir=str(data_dir)),
         engine=engine or EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S),
+        redis=RedisSettings(redis_url=redis_url),
         jobs=msgspec.convert({"chunk_series": 4, **jobs}, JobSettings),
     )
     catalog = Catalog(cards or (card(),), {}, None)

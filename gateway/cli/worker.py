@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 
+from gateway import __version__
 from gateway.cli.options import add_settings, resolve_settings
 from gateway.settings import Resolved
 
@@ -45,6 +46,8 @@ async def work(resolved: Resolved, models: tuple[str, ...]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     pool.start()  # models are loaded when a chunk needs them
+    where = "Redis" if settings.redis.redis_url else f"the gateway on {settings.server.data_dir}"
+    print(f"Forecast Gateway {__version__}: running jobs of {where}, {settings.jobs.job_slots} chunks at a time")
     try:
         await stop.wait()
     finally:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from gateway.domain import (
     SeriesForecast,
 )
 from gateway.errors import Code, GatewayError
+from gateway.redis_server import find_server
 from gateway.settings import EngineSettings
 from tests.engine_adapters import EXIT, RAISE, WAIT, card
 from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, MODEL, ORDER, Running, request, running
@@ -381,3 +386,58 @@ def test_a_series_that_is_wrong_fails_alone(tmp_path: Path) -> None:
             assert [isinstance(o, SeriesError) for o in answer.outputs] == [False, False, True, *[False] * 4]
 
     asyncio.run(main())
+
+
+def test_machines_that_share_nothing_but_redis(tmp_path: Path) -> None:
+    """A server on TCP with a password: chunks and results lie in it, and a worker elsewhere runs them."""
+
+    async def main(url: str) -> None:
+        async with (
+            running(tmp_path / "gateway", redis_url=url, job_slots=0) as run,
+            running(tmp_path / "worker", redis_url=url, embedded=False) as other,
+        ):
+            job = await run.end(await run.jobs.submit(ORDER, request(range(10)), ALICE))
+            assert job.status == "completed"
+            assert await sliced(run, job) == [float(i) for i in range(10)]
+            assert other.engine.snapshot().batches > 0
+            assert files(tmp_path / "gateway") == files(tmp_path / "worker") == []
+            parts = run.jobs._parts
+            assert parts is not None
+            await undocumented(parts.store)
+            await run.jobs.delete(job.id, ALICE)
+            assert not [k async for k in parts.store.redis.scan_iter(f"*{job.id}*")]
+
+    with shared_redis(tmp_path / "redis") as url:
+        asyncio.run(main(url))
+
+
+@contextmanager
+def shared_redis(folder: Path) -> Iterator[str]:
+    """A redis-server of nobody's, found through a sentinel, with a password."""
+    binary = find_server()
+    assert binary is not None
+    folder.mkdir()
+    port, watch = free_ports(2)
+    settings = folder / "sentinel.conf"
+    settings.write_text(f"port {watch}\nsentinel monitor main 127.0.0.1 {port} 1\nsentinel auth-pass main s3cret\n")
+    common = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--logfile", str(folder / "log")]
+    commands = [
+        [str(binary), "--port", str(port), "--requirepass", "s3cret", *common],
+        [str(binary), str(settings), "--sentinel", *common],
+    ]
+    processes = [subprocess.Popen(c, stdout=subprocess.DEVNULL) for c in commands]
+    try:
+        yield f"redis+sentinel://:s3cret@127.0.0.1:{watch}/main/1"
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(HANG_LIMIT_S)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for one in sockets:
+        one.close()
+    return ports
