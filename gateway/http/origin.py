@@ -23,7 +23,7 @@ class Proxies:
         self._trusted: list[Network] = [ipaddress.ip_network(t, strict=False) for t in trusted]
 
     def address(self, scope: Scope) -> Address | None:
-        """The caller's address; None for a unix socket.
+        """The caller's address; None for a unix socket, and for one that cannot be read.
 
         Of X-Forwarded-For the last address that is no trusted proxy: what stands before it is the caller's own text.
         """
@@ -35,7 +35,7 @@ class Proxies:
         for hop in reversed(hops):
             found = _parsed(hop.strip())
             if found is None:
-                break
+                return address if hop.strip() == "" else None
             address = found
             if not self._trusts(found):
                 break
@@ -50,7 +50,9 @@ class Proxies:
         if not self._trusted and any(name in headers for name in FORWARDED):
             return False
         address = self.address(scope)
-        return address.is_loopback if address is not None else scope.get("client") is None
+        if address is None:
+            return scope.get("client") is None and "x-forwarded-for" not in headers
+        return address.is_loopback
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted if network.version == address.version)
