@@ -266,6 +266,7 @@ def endpoints(account: Account, render_error: RenderError) -> list[Endpoint]:
                 tag="account",
                 request=body,
                 response=answer,
+                status=204 if answer is None else 200,
                 codes=(Code.UNAUTHENTICATED, Code.PERMISSION_DENIED),
             ),
         )

@@ -246,7 +246,12 @@ def endpoints(usage: UsageEndpoints, render_error: RenderError) -> list[Endpoint
             counted=False,
             parameters=parameters,
             documentation=Documentation(
-                summary=summary, tag="usage", response=response, media_types=(JSON,), codes=(Code.INVALID_ARGUMENT,)
+                summary=summary,
+                tag="usage",
+                response=response,
+                media_types=(JSON,),
+                streams_out=("text/csv",),
+                codes=(Code.INVALID_ARGUMENT,),
             ),
         )
 
