@@ -34,8 +34,7 @@ _FORMATS = (
     "%d-%b-%Y",
     "%b-%y",
 )
-_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_PLAIN = re.compile(f"(?:{_DAY}(?:\\n{_DAY})*+|{_DAY}[T ][0-9:]{{8}}(?:\\n{_DAY}[T ][0-9:]{{8}})*+)")
+_PLAIN = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}(?::[0-9]{2}){0,2}Z?)?\n)*+")
 _SAMPLE = datetime(2019, 6, 24, tzinfo=UTC)
 
 
@@ -126,14 +125,15 @@ def read(column: str, cells: Sequence[Cell], form: str | None) -> Steps[Times]:
 
 
 def _all_alike(cells: Sequence[Cell]) -> Steps[Integers | None]:
-    """Seconds of ISO 8601 times without offset and fraction, as most tables have them; None: others are there."""
+    """Seconds of ISO 8601 times in UTC without a fraction, as most tables have them; None: others are there."""
     found = np.empty(len(cells), dtype=np.int64)
     for first in range(0, len(cells), 8 * ROWS_A_STEP):
         part = cells[first : first + 8 * ROWS_A_STEP]
         try:
-            if not _PLAIN.fullmatch("\n".join(part)):  # type: ignore[arg-type]
+            text = "\n".join((*part, ""))  # type: ignore[arg-type]
+            if not _PLAIN.fullmatch(text):
                 return None
-            clock = np.array(part, dtype="M8[s]").astype(np.int64)
+            clock = np.array(text.replace("Z", "").split("\n")[:-1], dtype="M8[s]").astype(np.int64)
         except (TypeError, ValueError):  # not all are text, or one is no day of the calendar
             return None
         if clock.min() < FIRST_SECOND:
