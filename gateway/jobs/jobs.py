@@ -216,8 +216,13 @@ class Jobs:
         with parts.news.about(keys.JOB_CHANGED(id)) as changed:
             while True:
                 changed.clear()
-                with _redis_away():
-                    job = (await self._record(id, caller)).job
+                try:
+                    with _redis_away():
+                        job = (await self._record(id, caller)).job
+                except GatewayError as error:
+                    if seen is not None and error.code is Code.NOT_FOUND:
+                        return  # deleted while it was watched
+                    raise
                 if job != seen:
                     yield job
                 if job.over:

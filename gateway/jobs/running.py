@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -34,6 +34,7 @@ from gateway.settings import JobSettings
 from gateway.store import JobRecord
 
 T = TypeVar("T")
+Steps = Generator[None, None, T]
 
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0  # between tries of what an overloaded engine refused
 
@@ -64,13 +65,15 @@ class Runner:
         self._catalog = catalog
         self._settings = settings
 
-    def offers(self) -> tuple[str, ...]:
-        """Ids of the models that can be run here, loaded or not."""
-        return tuple(
-            info.card.id
-            for info in self._service.models(GATEWAY)
-            if info.status.state != "unavailable" or info.status.retry_after_s is not None
-        )
+    def offers(self) -> Steps[tuple[str, ...]]:
+        """Ids of the models that can be run here, loaded or not; looks for the files of each, and yields after it."""
+        found = []
+        for card in self._catalog:
+            status = self._service.model(card.id, GATEWAY).status
+            if status.state != "unavailable" or status.retry_after_s is not None:
+                found.append(card.id)
+            yield
+        return tuple(found)
 
     async def run(self, content: bytes, record: JobRecord) -> Made:
         """The answer to a stored chunk. Raises GatewayError where all of it failed."""

@@ -26,6 +26,7 @@ from gateway.jobs.blobs import Blobs
 from gateway.jobs.queue import Slots, Taking, Ticket
 from gateway.jobs.running import Runner
 from gateway.jobs.stored import result_name, work_name, work_of
+from gateway.pacing import paced
 from gateway.settings import JobSettings
 from gateway.store import JobRecord, JobStore, News, keys
 from gateway.store.jobs import Settlement
@@ -39,6 +40,7 @@ RENEW_S = 1.0
 LOOK_S = 0.5  # between looks at the queue where no news comes
 BEAT_S = 1.0
 HEARTBEAT_LIVES_S = 5.0
+OFFERS_S = 5.0  # between looks for weights that came or went
 AGAIN_S = 0.5  # before something is tried again that Redis did not take
 
 # The chunk's own fault, whoever runs it: another try would say the same.
@@ -87,6 +89,8 @@ class Worker:
         self._globs = models
         self._embedded = embedded
         self._started = time.time()
+        self._offers: tuple[str, ...] = ()
+        self._looked = 0.0
         self._slots = Slots(slots)
         self._wake = asyncio.Event()
         self._taking = Taking(store.redis, self._slots, self._run, self._wake.set)
@@ -98,6 +102,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Take chunks until `stop`."""
+        await self._look_around()
         beating = asyncio.create_task(self._beat())
         try:
             with self._news.about(keys.WORK()) as work:
@@ -105,7 +110,7 @@ class Worker:
                     work.clear()
                     self._wake.clear()
                     try:
-                        await self._taking.take(self._offers())
+                        await self._taking.take(self._offers)
                     except (RedisError, OSError) as exc:
                         log.debug("the queue cannot be read: %s", type(exc).__name__)
                     await self._until_work(work)
@@ -134,17 +139,22 @@ class Worker:
             for task in woken:
                 task.cancel()
 
-    def _offers(self) -> tuple[str, ...]:
-        return tuple(m for m in self._runner.offers() if any(fnmatchcase(m, g) for g in self._globs))
+    async def _look_around(self) -> None:
+        """See which models can be run here now."""
+        found = await paced(self._runner.offers())
+        self._offers = tuple(m for m in found if any(fnmatchcase(m, g) for g in self._globs))
+        self._looked = time.monotonic()
 
     async def _beat(self) -> None:
         while True:
+            if time.monotonic() - self._looked > OFFERS_S:
+                await self._look_around()
             beat = Heartbeat(
                 id=self.id,
                 name=self._name,
                 host=self._host,
                 pid=os.getpid(),
-                models=self._offers(),
+                models=self._offers,
                 slots=self._slots.count,
                 busy=self._slots.taken,
                 embedded=self._embedded,

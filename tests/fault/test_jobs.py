@@ -190,6 +190,37 @@ def test_a_poison_chunk_fails_alone(tmp_path: Path, gate: Gate) -> None:
     asyncio.run(main())
 
 
+def test_a_chunk_whose_workers_are_lost_fails_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, job_slots=0, chunk_tries=1) as run:
+            job = await run.jobs.submit(ORDER, request(range(8)), ALICE)
+            parts = run.jobs._parts
+            assert parts is not None
+            async with asyncio.timeout(HANG_LIMIT_S):
+                while not await queued(run, job):  # noqa: ASYNC110 - Redis sets no event
+                    await asyncio.sleep(0.01)
+            _, chunks, _ = await parts.store.progress(job.id)
+            # A worker that takes a chunk and is never heard of again.
+            assert await parts.store.take(job.id, 0, chunks[0].ticket, "ghost") == "ours"
+            began = asyncio.get_running_loop().time()
+            async with asyncio.timeout(HANG_LIMIT_S):
+                async for state in run.jobs.events(job.id, ALICE):
+                    if state.failed:
+                        break
+            print(f"the loss was seen after {asyncio.get_running_loop().time() - began:.1f} s")
+            async with running(tmp_path, embedded=False):
+                job = await run.end(job)
+            assert (job.status, job.failed) == ("partial", 4)
+            answer = await run.jobs.answer(job.id, ALICE)
+            assert means(answer) == [*[None] * 4, 4.0, 5.0, 6.0, 7.0]
+            assert isinstance(answer, Forecast)
+            error = answer.outputs[0]
+            assert isinstance(error, SeriesError)
+            assert "was lost" in error.sentence
+
+    asyncio.run(main())
+
+
 def test_a_series_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as run:
