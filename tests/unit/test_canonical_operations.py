@@ -22,6 +22,7 @@ from gateway.dialects.canonical import (
     decode,
     evaluation_types,
     group_types,
+    jobs,
     shapes,
 )
 from gateway.dialects.canonical.media import Format
@@ -152,6 +153,16 @@ def test_requests_of_a_batch_are_read_alone() -> None:
     assert isinstance(fourth, ForecastRequest)
     assert [f.loc for f in second.faults] == [("parameters", "prediction_length"), ("inputs", 0, "target")]
     assert [f.msg for f in third.faults] == ["Expected an object, got an integer"]
+
+
+def test_a_batch_that_is_a_job_may_hold_more_requests() -> None:
+    operations = {o.job: o for o in OPERATIONS}
+    body = json.dumps({"type": "batch", "request": {"requests": [PLAIN] * 65}}).encode()
+    _, work = at_once(jobs.order(Call(method="POST", path="/v1/jobs", body=body), operations))
+    assert len(work.requests) == 65
+    over = json.dumps({"requests": [PLAIN] * 3}).encode()
+    with pytest.raises(GatewayError, match="at most 2 requests in one call: split them"):
+        at_once(decode.batch(Call(method="POST", path="/v1/jobs", body=over), 2))
 
 
 @pytest.mark.parametrize("size", [1, 700, 30_000])

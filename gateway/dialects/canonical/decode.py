@@ -35,6 +35,8 @@ Read = TypeVar("Read")
 # tiny series would take gigabytes before they could be counted.
 _TARGET: Mapping[Format, bytes] = {Format.JSON: b'"target"', Format.MSGPACK: b"\xa6target"}
 
+_COUNTED = 2**20  # bytes that are searched in a step
+
 
 def forecast(call: Call) -> Steps[ForecastRequest]:
     """The forecast that a call asks for, free of every fault that can be seen without the model's card."""
@@ -64,7 +66,7 @@ def batch(call: Call, most: int = MAX_REQUESTS) -> Steps[BatchRequest]:
 def _read(call: Call, read: Callable[[Envelope, Wire], Steps[Read]]) -> Steps[Read]:
     """What `read` makes of the body of a call."""
     wire = media.negotiate(call)
-    if call.body.count(_TARGET[wire.asked]) > 4 * MAX_SERIES:
+    if (yield from _count(_TARGET[wire.asked], call.body)) > 4 * MAX_SERIES:
         msg = f"More than the {MAX_SERIES} series that one call takes: split them"
         raise GatewayError.invalid(Fault(("inputs",), msg))
     try:
@@ -74,6 +76,15 @@ def _read(call: Call, read: Callable[[Envelope, Wire], Steps[Read]]) -> Steps[Re
         raise (yield from malformed.error(call.body, wire.asked, failure)) from None
     except RecursionError:
         raise malformed.too_deep() from None
+
+
+def _count(word: bytes, body: bytes) -> Steps[int]:
+    """How often `word` is in `body`."""
+    found = body.count(word, 0, _COUNTED + len(word) - 1)
+    for start in range(_COUNTED, len(body), _COUNTED):
+        yield
+        found += body.count(word, start, start + _COUNTED + len(word) - 1)
+    return found
 
 
 def request(body: Envelope, wire: Wire, shape: Shape[Any, Any, Asked]) -> Steps[Asked]:
@@ -123,7 +134,8 @@ def requests(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:
     if not members:
         raise GatewayError.invalid(Fault(("requests",), "Expected at least one request, got none"))
     if len(members) > most:
-        msg = f"Expected at most {most} requests in one call: send more of them as a job, to /v1/jobs"
+        hint = "send more of them as a job, to /v1/jobs" if most == MAX_REQUESTS else "split them"
+        msg = f"Expected at most {most} requests in one call: {hint}"
         raise GatewayError.invalid(Fault(("requests",), msg))
     read: list[ForecastRequest | GatewayError] = []
     for raw in members:
