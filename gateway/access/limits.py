@@ -118,10 +118,12 @@ end
 return answer
 """
 
-# KEYS: one hash a window. ARGV: of each its slice's number and the amount to give back; below 0 it is taken.
-GIVE_BACK = """
-for i = 1, #KEYS do
-  local slot, amount = ARGV[i * 2 - 1], tonumber(ARGV[i * 2])
+# KEYS: the zset of running requests, then hashes of windows. ARGV: the lease to end ('': none), then of each hash its
+# slice's number and the amount to give back; below 0 it is taken.
+SETTLE = """
+if ARGV[1] ~= '' then redis.call('ZREM', KEYS[1], ARGV[1]) end
+for i = 2, #KEYS do
+  local slot, amount = ARGV[i * 2 - 2], tonumber(ARGV[i * 2 - 1])
   local count = tonumber(redis.call('HGET', KEYS[i], slot) or '0')
   if amount ~= 0 and (count > 0 or amount < 0) then
     redis.call('HINCRBY', KEYS[i], slot, -math.min(amount, count))
@@ -245,7 +247,7 @@ class Limits:
     def share(self, redis: Redis) -> None:
         """Count in Redis from now on, together with all gateways that do."""
         self._take_script = redis.register_script(TAKE)
-        self._give_back_script = redis.register_script(GIVE_BACK)
+        self._settle_script = redis.register_script(SETTLE)
         self._renew_script = redis.register_script(RENEW)
         self._redis = redis
         if self._observer is not None:
@@ -392,16 +394,14 @@ class Limits:
     async def _settle(self, grant: Grant, backs: Sequence[tuple[Charge, Mapping[Unit, int]]], leased: bool) -> None:
         if self._redis is None:
             return
-        rules = grant.quota.quantities
+        keys, args = [RUNNING(grant.subject)], [grant.lease or "" if leased else ""]
+        for charge, back in backs:
+            for rule, slot in zip(grant.quota.quantities, charge.slices, strict=True):
+                keys.append(LIMIT(grant.subject, rule.window.name))
+                args += [str(slot), str(back.get(rule.window.unit, 0))]
         with contextlib.suppress(RedisError, OSError, TimeoutError):  # what stays counted leaves with its window
             async with asyncio.timeout(TIMEOUT_S):
-                if leased and grant.lease is not None:
-                    await self._redis.zrem(RUNNING(grant.subject), grant.lease)
-                for charge, back in backs:
-                    args: list[int] = []
-                    for rule, slot in zip(rules, charge.slices, strict=True):
-                        args += [slot, back.get(rule.window.unit, 0)]
-                    await self._give_back_script(keys=[LIMIT(grant.subject, r.window.name) for r in rules], args=args)
+                await self._settle_script(keys=keys, args=args)
 
     def _send(self, errand: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(errand)
