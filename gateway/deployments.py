@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 import sqlalchemy as sa
@@ -60,9 +60,9 @@ def checked(name: str, settings: DeploymentSettings) -> Deployment:
 
 
 def _says_a_day(form: str) -> bool:
-    day = datetime(2019, 6, 24)
+    day = datetime(2019, 6, 24, tzinfo=UTC)
     try:
-        return datetime.strptime(day.strftime(form), form).replace(tzinfo=None) == day
+        return datetime.strptime(day.strftime(form), form).replace(tzinfo=UTC) == day
     except (ValueError, re.error):
         return False
 

@@ -281,3 +281,15 @@ def test_without_a_top_k_the_model_draws_as_its_card_says():
 def test_any_length_of_step_is_planned(frequency):
     (task,) = planned(None, series([1, 2]), frequency=frequency, prediction_length=1).tasks
     assert task.series.step_s > 0
+
+
+def test_levels_beyond_the_trained_ones_are_moved_to_the_nearest_where_that_is_asked():
+    asked = {"quantile_levels": (0.01, 0.1, 0.5, 0.95)}
+    for tails in ("normal", "refuse"):
+        found = planned(card(tails=tails), clip_levels=True, **asked)
+        assert found.levels == (0.1, 0.5, 0.9)
+        (said,) = [n.sentence for n in found.tasks[0].notices if n.code == "levels_clipped"]
+        assert "0.01, 0.95" in said
+    assert planned(card(), **asked).levels == asked["quantile_levels"]
+    assert planned(card(quantile_levels=[]), clip_levels=True, **asked).levels == asked["quantile_levels"]
+    assert "levels_clipped" not in codes(planned(card(), clip_levels=True, quantile_levels=(0.1, 0.3)).tasks[0])
