@@ -80,7 +80,8 @@ def _page(dialect: Dialect) -> Iterator[str]:
     yield f"<h2>Supported</h2>\n{_items('ul', guide.supported)}"
     yield f"<h2>Not supported, or otherwise</h2>\n{_items('ul', guide.unsupported)}"
     if guide.odd:
-        yield f"<h2>Odd requests</h2>\n{_odd(guide.odd)}"
+        yield "<h2>Odd requests</h2>\n<p>What tests send, and what the answer holds; further keys are left out.</p>\n"
+        yield _odd(guide.odd)
     yield '<nav aria-label="Pages"><a href="/docs/dialects"><b>Other formats</b></a></nav>\n' + _FOOT
 
 

@@ -6,6 +6,7 @@ Dialects that need settings of their own, such as deployments, are tested beside
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import numpy as np
@@ -85,3 +86,55 @@ def test_its_anomalies_and_backtest_are_held_against_that_forecast(
     assert scores["forecast"] == canonical[0.5]
     assert (scores["mae"], scores["rmse"]) == (pytest.approx(1.0), pytest.approx(1.0))
     assert scores["errors"] == pytest.approx([1.0] * 12)
+
+
+KSERVE_BODY: dict[str, Any] = {
+    "model": "seasonal-naive",
+    "inputs": [{"type": "univariate_time_series", "name": "a", "series": [1, 2, 3], "frequency": "D"}],
+    "options": {"horizon": 1},
+}
+CHRONOS_BODY = {"values": [1, 2, 3], "prediction_length": 1}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "kind"),
+    [
+        ({"host": "elsewhere.example"}, 403, "permission_denied"),
+        ({"content-encoding": "br"}, 415, "unsupported_media_type"),
+        ({"x-request-timeout-ms": "0.001"}, 504, "deadline_exceeded"),
+    ],
+)
+def test_errors_of_the_gateway_take_the_shape_of_the_dialect(
+    client: httpx.Client, headers: dict[str, str], status: int, kind: str
+) -> None:
+    answer = client.post("/v1/timeseries/forecast", json=KSERVE_BODY, headers=headers)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["code"], error["type"], set(error)) == (str(status), kind, {"code", "message", "param", "type"})
+    answer = client.post("/forecast/univariate", json=CHRONOS_BODY, headers=headers)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["detail"]
+    assert isinstance(answer.json()["detail"], str)
+
+
+def test_a_model_without_weights_is_503_for_all_inputs(client: httpx.Client) -> None:
+    body = {**KSERVE_BODY, "model": "amazon/chronos-t5-large", "inputs": KSERVE_BODY["inputs"] * 2}
+    answer = client.post("/v1/timeseries/forecast", json=body)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "unavailable"
+
+
+def test_a_models_own_bounds_are_400_for_all_inputs(client: httpx.Client) -> None:
+    body = {**KSERVE_BODY, "model": "timesfm2", "inputs": KSERVE_BODY["inputs"] * 2, "options": {"horizon": 100_000}}
+    answer = client.post("/v1/timeseries/forecast", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_horizon"
+
+
+def test_a_thousand_inputs_are_a_thousand_outputs_in_order(client: httpx.Client) -> None:
+    shown = KSERVE_BODY["inputs"][0]
+    inputs = [{**shown, "name": str(i), "series": [i, i, i]} for i in range(1000)]
+    outputs = client.post("/v1/timeseries/forecast", json={**KSERVE_BODY, "inputs": inputs}).json()["outputs"]
+    told = [(o["content"][0]["name"], o["content"][0]["mean_forecast"]) for o in outputs]
+    assert told == [(str(i), [i]) for i in range(1000)]
+    assert len({o["id"] for o in outputs}) == 1000

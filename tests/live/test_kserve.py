@@ -19,9 +19,9 @@ PATH = "/v1/timeseries/forecast"
 MODELS = ("timesfm2", "timesfm", "google/timesfm-2.0-500m-pytorch", "seasonal-naive")
 
 # What this gateway takes though the package's types do not: the reference prints member names, `DAY` for `day`.
-TAKEN = {"a frequency of the wrong case: words are taken"}
+TAKEN = {"A frequency of the wrong case: words are taken"}
 # What it refuses though the types take it: a 1e999 is infinity there, and then 500; metadata and NaN likewise.
-REFUSED = {"a number beyond 64 bits", "NaN, which is not JSON"}
+REFUSED = {"A number beyond 64 bits", "NaN, which is not JSON"}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def references(page: str) -> Iterator[str]:
     yield from parser.found
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/docs/dialects", "/docs/dialects/kserve"])
 def test_a_page_refers_to_this_server_only_and_all_of_it_is_there(client: httpx.Client, path: str) -> None:
     page = client.get(path, headers={"accept": "text/html"})
     assert page.status_code == 200
@@ -41,7 +41,7 @@ def test_a_page_refers_to_this_server_only_and_all_of_it_is_there(client: httpx.
         assert client.get(reference).status_code == 200, reference
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/docs/dialects", "/docs/dialects/kserve"])
 def test_a_page_may_reach_nothing_else(client: httpx.Client, path: str) -> None:
     policy = client.get(path, headers={"accept": "text/html"}).headers["content-security-policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
