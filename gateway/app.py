@@ -187,7 +187,7 @@ def _job_endpoints(parts: Parts, accounts: Accounts) -> JobEndpoints:
     server, bounds = parts.settings.server, parts.settings.jobs
     return JobEndpoints(
         jobs=parts.pool.jobs,
-        operations={o.job: o for o in canonical.OPERATIONS if o.job is not None},
+        operations=canonical.JOBS,
         server=server,
         bounds=Bounds(max_bytes=bounds.max_upload_bytes, timeout_s=bounds.upload_timeout_s),
         uploads_dir=Path(server.data_dir).expanduser() / "uploads",

@@ -269,7 +269,7 @@ def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndp
             exchange.headers, request.receive, limit=jobs.server.max_body_bytes, deadline=exchange.deadline
         )
         call = call_of(request, body)
-        work = await paced(operation.parse(call))
+        work = await paced(jobs.operations[kind].parse(call))
         order = JobOrder(
             type=kind, request_id=exchange.request_id, idempotency_key=exchange.headers.get(idempotency.HEADER)
         )

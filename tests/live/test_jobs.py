@@ -73,6 +73,16 @@ def test_every_endpoint_can_answer_later(client: httpx.Client, kind: str, path: 
     assert shape(found[0]) == shape(found[1]) == shape(at_once)
 
 
+def test_a_batch_of_a_job_may_be_longer_than_a_call_takes(client: httpx.Client) -> None:
+    body = {"requests": [{**request(), "parameters": {"prediction_length": 1 + i % 3}} for i in range(300)]}
+    assert client.post("/v1/forecast/batch", json=body).status_code == 422
+    deferred = client.post("/v1/forecast/batch", json=body, headers={"prefer": "respond-async"})
+    over = ended(client, deferred.json()["id"])
+    assert over["progress"] == {"done": 300, "total": 300, "failed": 0}
+    found = client.get(over["result_url"]).json()["data"]
+    assert [member["result"]["horizon"] for member in found] == [1 + i % 3 for i in range(300)]
+
+
 def shape(value: object) -> object:
     """A body without its numbers and texts."""
     if isinstance(value, dict):

@@ -18,6 +18,7 @@ from gateway.dialects.canonical import (
     BATCH,
     ENSEMBLE,
     FORECAST,
+    JOBS,
     OPERATIONS,
     decode,
     evaluation_types,
@@ -156,9 +157,8 @@ def test_requests_of_a_batch_are_read_alone() -> None:
 
 
 def test_a_batch_that_is_a_job_may_hold_more_requests() -> None:
-    operations = {o.job: o for o in OPERATIONS}
     body = json.dumps({"type": "batch", "request": {"requests": [PLAIN] * 65}}).encode()
-    _, work = at_once(jobs.order(Call(method="POST", path="/v1/jobs", body=body), operations))
+    _, work = at_once(jobs.order(Call(method="POST", path="/v1/jobs", body=body), JOBS))
     assert len(work.requests) == 65
     over = json.dumps({"requests": [PLAIN] * 3}).encode()
     with pytest.raises(GatewayError, match="at most 2 requests in one call: split them"):

@@ -13,11 +13,11 @@ from gateway.dialects.base import Call
 from gateway.dialects.canonical import job_lines, jobs
 from gateway.dialects.canonical.job_lines import Lines
 from gateway.dialects.canonical.jobs import Shape
-from gateway.domain import BacktestRequest, ForecastRequest, JobOrder, SeriesInput, Work
+from gateway.domain import MAX_REQUESTS, BacktestRequest, BatchRequest, ForecastRequest, JobOrder, SeriesInput, Work
 from gateway.errors import Code, GatewayError
 from gateway.pacing import at_once
 
-OPERATIONS = {o.job: o for o in canonical.OPERATIONS if o.job is not None}
+OPERATIONS = canonical.JOBS
 REQUEST = {"model": "m", "inputs": [{"target": [[1], [2]]}], "parameters": {"prediction_length": 2}}
 ORDER = {"type": "forecast", "request": REQUEST}
 HEAD = {"type": "forecast", "request": {"model": "m", "parameters": {"prediction_length": 2}}, "priority": 3}
@@ -43,7 +43,8 @@ def places(error: GatewayError) -> list[tuple[str | int, ...]]:
 
 
 def test_every_type_of_job_has_an_endpoint_whose_request_it_holds() -> None:
-    assert set(OPERATIONS) == set(jobs.TYPES)
+    assert tuple(OPERATIONS) == jobs.TYPES
+    assert {o.path: o.job for o in OPERATIONS.values()} == {o.path: o.job for o in canonical.OPERATIONS if o.job}
 
 
 def test_an_order_is_read_with_its_request() -> None:
@@ -57,6 +58,11 @@ def test_an_order_is_read_with_its_request() -> None:
 def test_the_request_is_read_as_its_endpoint_reads_it() -> None:
     _, work = order({"type": "backtest", "request": {**REQUEST, "windows": 2}})
     assert isinstance(work, BacktestRequest) and work.windows == 2
+
+
+def test_a_batch_may_be_longer_than_one_call_takes() -> None:
+    _, work = order({"type": "batch", "request": {"requests": [REQUEST] * (MAX_REQUESTS + 1)}})
+    assert isinstance(work, BatchRequest) and len(work.requests) == MAX_REQUESTS + 1
 
 
 def test_msgpack_is_read_alike() -> None:

@@ -6,6 +6,9 @@ which request. Another operation of the contract is one more shape, one more ren
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gateway.dialects.base import Documentation, Kind, Operation
@@ -20,6 +23,7 @@ from gateway.dialects.canonical.group_types import BatchBody, BatchRequestBody, 
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.types import ErrorBody, ForecastBody, ForecastRequestBody
 from gateway.domain import (
+    MAX_SERIES,
     AnomalyReport,
     AnomalyRequest,
     Backtest,
@@ -31,6 +35,7 @@ from gateway.domain import (
     Forecast,
     ForecastPlan,
     ForecastRequest,
+    JobType,
 )
 
 _MEDIA_TYPES = tuple(f.value for f in Format)
@@ -137,3 +142,12 @@ ANOMALIES: Operation[AnomalyRequest, AnomalyReport] = Operation(
 )
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (FORECAST, BATCH, ENSEMBLE, BACKTEST, ANOMALIES)
+
+# What a job holds: the request of its type's endpoint. A batch may hold more than in a call that is waited for.
+JOBS: Mapping[JobType, Operation[Any, Any]] = {
+    "forecast": FORECAST,
+    "batch": replace(BATCH, parse=partial(decode.batch, most=MAX_SERIES)),
+    "ensemble": ENSEMBLE,
+    "backtest": BACKTEST,
+    "anomalies": ANOMALIES,
+}

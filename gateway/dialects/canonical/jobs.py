@@ -15,11 +15,11 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType, inspect
 
 from gateway.dialects.base import Call, Operation, Reply, Steps, wire_code
-from gateway.dialects.canonical import decode, envelope, malformed, media, walk
+from gateway.dialects.canonical import envelope, malformed, media, walk
 from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.types import SeriesErrorBody, UsageBody
-from gateway.domain import MAX_SERIES, Answer, Job, JobOrder, JobStatus, JobType, Work
+from gateway.domain import Answer, Job, JobOrder, JobStatus, JobType, Work
 from gateway.errors import Code, Fault, GatewayError
 
 Operations = Mapping[JobType, Operation[Any, Any]]  # the endpoint whose request a job of each type holds
@@ -27,7 +27,6 @@ Operations = Mapping[JobType, Operation[Any, Any]]  # the endpoint whose request
 TYPES: tuple[JobType, ...] = get_args(JobType)
 HIGHEST = 10  # priority; the lowest is its negative
 LONGEST_S = 7 * 24 * 3600.0  # deadline of a job
-MAX_JOB_REQUESTS = MAX_SERIES  # of a batch: each holds a series at least
 
 LINES = "application/x-ndjson"
 TABLE = "application/vnd.apache.parquet"
@@ -187,13 +186,6 @@ def _inner(request: Raw, body: Envelope) -> bytes:
     return _MARK.sub(lambda mark: body.arrays[int(mark[1])], bytes(request))
 
 
-def _parse(inner: Call, kind: JobType, operations: Operations) -> Steps[Work]:
-    """The work of an inner body, as its endpoint reads it; a batch may hold more than a call that is waited for."""
-    if kind == "batch":
-        return decode.batch(inner, MAX_JOB_REQUESTS)
-    return operations[kind].parse(inner)
-
-
 def _work(request: bytes, kind: JobType, call: Call, operations: Operations) -> Steps[Work]:
     inner = Call(
         method="POST",
@@ -204,7 +196,7 @@ def _work(request: bytes, kind: JobType, call: Call, operations: Operations) -> 
         request_id=call.request_id,
     )
     try:
-        work: Work = yield from _parse(inner, kind, operations)
+        work: Work = yield from operations[kind].parse(inner)
     except GatewayError as error:
         if error.code is Code.MALFORMED and error.sentence != malformed.too_deep().sentence:
             raise msgspec.DecodeError(error.sentence) from None  # told of the whole body, whose bytes the caller counts
