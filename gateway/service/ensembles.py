@@ -33,8 +33,8 @@ from gateway.service.forecasts import ForecastService
 SCORED_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # that crps is the mean over
 DEFAULT_LEVELS = (0.1, 0.5, 0.9)
 RESERVE = 3.0  # times the longest forecast expected, kept for the forecasts of the best: they run side by side
-RESTART_S = 2.0  # kept besides where others are withdrawn from a pool: a worker may end, and load its models again
-LARGEST_RESERVE = 0.5  # of the budget
+RESTART_S = 3.0  # kept besides where others are withdrawn from a pool: a worker may end, and load its models again
+LEAST_RESERVE, LARGEST_RESERVE = 0.05, 0.5  # of the budget
 IN_TIME = 0.95  # of the time to the caller's deadline: the blend has to be made and sent
 HANG_SHARE = 0.2  # of the budget: a candidate whose one batch takes longer is withdrawn if it holds others up
 HANG_LEAST_S = 5.0  # that a batch may take in any case: most are cut to 1 s of work, on a machine that is not busy
@@ -93,13 +93,12 @@ class _Run:
         """Seconds that one batch may hold others up."""
         return max(HANG_LEAST_S, HANG_SHARE * self.seconds)
 
-    def reserve(self, tried: Iterable[Candidate]) -> float:
-        """Seconds before the end at which the forecasts of the best must begin."""
-        there = [c for c in tried if c.backtest is not None]
+    def reserve(self, there: Iterable[Candidate], others: Iterable[Candidate]) -> float:
+        """Seconds before the end that the forecasts of `there` need, if work of `others` is withdrawn for them."""
+        there, withdrawn = list(there), {c.pool for c in others}
         longest = max(map(_seconds, there), default=0.0)
-        withdrawn = {c.pool for c in tried if c.backtest is None and c.alive}
         restart_s = RESTART_S if any(c.pool in withdrawn for c in there) else 0.0
-        return min(LARGEST_RESERVE * self.seconds, RESERVE * longest + restart_s)
+        return min(LARGEST_RESERVE * self.seconds, LEAST_RESERVE * self.seconds + RESERVE * longest + restart_s)
 
 
 async def ensemble(
@@ -159,14 +158,15 @@ async def _try_out(run: _Run, tried: Sequence[Candidate]) -> None:
     pending = set(tasks)
     try:
         while pending:
-            some = any(c.backtest is not None for c in tried)
-            until = run.end - run.reserve(tried) if some else run.end
+            there = [c for c in tried if c.backtest is not None]
+            until = run.end - run.reserve(there, (tasks[task] for task in pending)) if there else run.end
             if _now() >= until:
                 break
             await _progress(run, tasks, pending, until)
     finally:
         for task in pending:
-            _withdraw(task, tasks[task], run.late)
+            _withdraw(task)
+            tasks[task].fail(run.late)
 
 
 def _backtest(run: _Run, candidate: Candidate) -> Callable[[], Awaitable[None]]:
@@ -191,7 +191,7 @@ async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidat
     """Have all of `wanted` forecast, and of `spare` one at a time while none of the others has or can in time."""
     tasks = {_begin(run, c): c for c in wanted}
     pending = set(tasks)
-    hurry = run.end - run.reserve(spare)
+    hurry = run.end - run.reserve(spare, wanted)
     try:
         while pending or spare:
             some = any(c.forecast is not None for c in wanted)
@@ -208,7 +208,9 @@ async def _forecast(run: _Run, wanted: Sequence[Candidate], spare: list[Candidat
             await _progress(run, tasks, pending, hurry if spare and not some else run.end)
     finally:
         for task in pending:
-            _withdraw(task, tasks[task], run.late)
+            _withdraw(task)
+            if tasks[task] in wanted or _now() >= run.end:  # a spare that is not needed any more is not late
+                tasks[task].fail(run.late)
 
 
 def _begin(run: _Run, candidate: Candidate) -> asyncio.Task[None]:
@@ -260,7 +262,8 @@ async def _progress(
             raise error
     for task in _holding_up(run, tasks, pending):
         pending.discard(task)
-        _withdraw(task, tasks[task], run.hung)
+        _withdraw(task)
+        tasks[task].fail(run.hung)
 
 
 def _holding_up(
@@ -272,9 +275,8 @@ def _holding_up(
     return [task for task in pending if tasks[task].model in slow and tasks[task].pool in held_up]
 
 
-def _withdraw(task: asyncio.Task[None], candidate: Candidate, error: GatewayError) -> None:
+def _withdraw(task: asyncio.Task[None]) -> None:
     """End a task that nobody waits for."""
-    candidate.fail(error)
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -42,7 +42,7 @@ from tests.candidates import (
 from tests.live.gated import Gate
 
 FLAT = tuple([10.0] * 16)
-SHORT_BUDGET_S = 1.0  # of calls whose budget runs out
+SHORT_BUDGET_S = 2.0  # of calls whose budget runs out
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_what_outlives_the_budget_is_withdrawn_reported_and_left_out(models: Ben
         ("test/off-by-2", "selected"),
         ("test/off-by-1", "timed_out"),
     ]
-    assert answer.ranked[1].error == "It did not come within the budget of 1 s."
+    assert answer.ranked[1].error == "It did not come within the budget of 2 s."
     assert pool.withdrawn.is_set()
     assert forecast(answer.forecast.outputs[0]).mean.ravel().tolist() == [12, 12, 12]
 
