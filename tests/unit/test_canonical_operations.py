@@ -23,6 +23,7 @@ from gateway.dialects.canonical import (
     decode,
     evaluation_types,
     group_types,
+    jobs,
     shapes,
 )
 from gateway.dialects.canonical.media import Format
