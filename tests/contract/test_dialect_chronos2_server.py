@@ -287,6 +287,21 @@ def test_a_backtest_of_zeros_has_no_percentage_and_every_other_number() -> None:
     }
 
 
+def test_numbers_at_the_end_of_the_range_stay_numbers() -> None:
+    request = asked_of(BACKTEST, context_values=[1, 2, 3], actual_values=[1e308, 1e-308], prediction_length=2)
+    mine = rendered(BACKTEST, b"", forecast_of(request, [0, 0], {0.5: [-1e308, 1e308]}))
+    numbers = [mine["mae"], mine["mape"], mine["rmse"], *mine["errors"]]
+    assert all(isinstance(n, float) and math.isfinite(n) for n in numbers)
+    assert mine["rmse"] > mine["mae"] > 1e308
+
+
+def test_what_a_caller_should_know_comes_in_a_header() -> None:
+    request = asked_of(UNIVARIATE, values=[1, 2, 3], prediction_length=1, quantile_levels=[])
+    answer = forecast_of(request, [1], {0.5: [1]}, notices=["Mind this — twice.", "Mind this — twice.", "And that."])
+    reply = operation_of(DIALECT, UNIVARIATE).render(call_of(UNIVARIATE, b""), answer)
+    assert reply.headers == {"x-forecast-notices": "Mind this ? twice. And that."}
+
+
 @pytest.mark.parametrize(
     ("code", "status", "detail"),
     [

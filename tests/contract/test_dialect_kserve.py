@@ -195,3 +195,11 @@ def test_what_the_model_lacks_of_the_options_is_400(place: tuple[str, ...], kind
         "param": param,
         "type": kind,
     }
+
+
+def test_notices_stand_beside_the_content() -> None:
+    call = call_of(PATH, body_of({}))
+    request = parsed(OPERATION, call)
+    made = forecast_of(request.requests[0], [1, 1], {}, notices=["Mind this."])
+    reply = OPERATION.render(call, BatchAnswer(results=(made,), metadata=request.metadata))
+    assert json.loads(content_of(reply))["outputs"][0]["notices"] == ["Mind this."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -27,6 +28,7 @@ from gateway.errors import Code, GatewayError
 
 BAD_REQUEST, FAILED = 400, 500  # this server's own: bad input that is of the schema, and a model that fails
 INTERNAL = "Internal server error"
+LARGEST = sys.float_info.max
 FAR = 1e9  # the score of a value off a band without width
 PYTHON = platform.python_version()
 
@@ -99,19 +101,20 @@ def backtest(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     assert isinstance(compared, Compared)
     forecast = _quantile(answer, output, MEDIAN)
     actuals = compared.actuals
-    errors = actuals - np.array(forecast)
-    nonzero = actuals != 0
-    shares = np.abs(errors[nonzero] / actuals[nonzero])
-    scale = float(np.abs(errors).max())  # squares of large numbers leave the range of a float
-    rmse = scale * math.sqrt(float(np.mean((errors / scale) ** 2))) if scale > 0 else 0.0
-    body = BacktestResultBody(
-        forecast=forecast,
-        actuals=actuals.tolist(),
-        mae=float(np.mean(np.abs(errors))),
-        mape=100.0 * float(np.mean(shares)) if shares.size else None,
-        rmse=rmse,
-        errors=errors.tolist(),
-    )
+    with np.errstate(over="ignore"):
+        errors = np.clip(actuals - np.array(forecast), -LARGEST, LARGEST)
+        nonzero = actuals != 0
+        shares = np.abs(errors[nonzero] / actuals[nonzero])
+        scale = float(np.abs(errors).max()) or 1.0  # sums and squares of large numbers leave the range of a float
+        scaled = np.abs(errors / scale)
+        body = BacktestResultBody(
+            forecast=forecast,
+            actuals=actuals.tolist(),
+            mae=scale * float(np.mean(scaled)),
+            mape=min(100.0 * float(np.mean(shares)), LARGEST) if shares.size else None,
+            rmse=scale * float(np.sqrt(np.mean(scaled**2))),
+            errors=errors.tolist(),
+        )
     return _reply(body, notices(answer))
 
 
