@@ -266,8 +266,8 @@ def endpoints(account: Account, render_error: RenderError) -> list[Endpoint]:
                 tag="account",
                 request=body,
                 response=answer,
-                status=204 if answer is None else 200,
-                codes=(Code.UNAUTHENTICATED, Code.PERMISSION_DENIED),
+                status=201 if (method, path) == ("POST", keys) else 204 if answer is None else 200,
+                codes=(Code.PERMISSION_DENIED, Code.NOT_FOUND, Code.CONFLICT, Code.UNAVAILABLE),
             ),
         )
         for role, described in roles

@@ -50,6 +50,8 @@ def test_whatever_is_sent_is_answered_as_documented(gateway: Gateway, document: 
     api.config.update(base_url=gateway.base_url)
     for found in api.get_all_operations():
         operation = found.ok()
+        if "account" in operation.definition.raw.get("tags", ()):
+            continue  # the first key would end anonymous access for everyone: `test_account.py`
         allowed = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
         cases = st.one_of(
             allowed, allowed.map(with_a_model), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
