@@ -228,11 +228,13 @@ def _middleware(metrics: Metrics, accounts: Accounts, server: ServerSettings) ->
             Middleware(
                 CORSMiddleware,
                 allow_origins=server.cors_origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=[
                     "x-request-id",
                     "server-timing",
+                    "location",
+                    "idempotency-replayed",
                     "retry-after",
                     "ratelimit-limit",
                     "ratelimit-remaining",

@@ -13,7 +13,7 @@ from gateway.jobs import Slice
 from gateway.pacing import paced
 
 if TYPE_CHECKING:
-    from gateway.dialects.canonical.job_tables import TableWriter
+    from gateway.dialects.canonical.result_tables import TableWriter
 
 Item = TypeVar("Item")
 
@@ -39,7 +39,7 @@ async def lines(call: Call, slices: AsyncIterator[Slice], operation: Operation[A
 
 async def table(slices: AsyncIterator[Slice]) -> AsyncIterator[bytes]:
     """A Parquet file of forecasts, a row group a slice; NOT_ACCEPTABLE for a result that is none."""
-    from gateway.dialects.canonical.job_tables import TableWriter, forecast_of
+    from gateway.dialects.canonical.result_tables import TableWriter, forecast_of
 
     writer: TableWriter | None = None
     async for one in slices:

@@ -12,9 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from gateway.dialects.canonical import job_tables
-from gateway.dialects.canonical.job_tables import TableReader, TableWriter, query_of
+from gateway.dialects.canonical.job_tables import TableReader, query_of
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.metadata import Echo
+from gateway.dialects.canonical.result_tables import TableWriter, forecast_of
 from gateway.domain import BatchAnswer, Forecast, SeriesError, SeriesForecast, SeriesInput, Usage
 from gateway.errors import Code, GatewayError
 from gateway.pacing import at_once
@@ -161,5 +162,5 @@ def test_forecasts_are_a_tidy_table() -> None:
 
 def test_what_is_no_forecast_is_no_table() -> None:
     with pytest.raises(GatewayError) as caught:
-        job_tables.forecast_of(BatchAnswer(results=()))
+        forecast_of(BatchAnswer(results=()))
     assert caught.value.code is Code.NOT_ACCEPTABLE

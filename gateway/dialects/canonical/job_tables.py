@@ -1,4 +1,4 @@
-"""Long jobs as Parquet: a tidy table of observations in, a tidy table of forecasts out.
+"""Uploads as Parquet: a tidy table of observations to series.
 
 One row a series and time. The rows of a series lie together, in the order of time; nothing is mended. The module
 imports pyarrow, which takes some ten megabytes: it is imported when the first such table comes.
@@ -6,7 +6,6 @@ imports pyarrow, which takes some ten megabytes: it is imported when the first s
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from gateway import timeline
 from gateway.dialects.base import Steps
 from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.metadata import Echo
-from gateway.domain import Answer, Array, EnsembleForecast, Forecast, Metadata, SeriesForecast, SeriesInput
+from gateway.domain import Array, Metadata, SeriesInput
 from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
 from gateway.tables import ID_NAMES, TARGET_NAMES, TIME_NAMES
 
@@ -56,9 +55,6 @@ def query_of(sent: Sequence[tuple[str, str]]) -> TableQuery:
         return msgspec.convert(dict(sent), TableQuery, strict=False)
     except msgspec.ValidationError as exc:
         raise GatewayError(Code.INVALID_ARGUMENT, f"The query cannot be read: {exc}") from None
-
-
-# -- in ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,112 +316,3 @@ def _joined(parts: list[_Part]) -> timeline.Stamps | None:
 
 def _item(id: str) -> Metadata:
     return Echo(Format.JSON, msgspec.json.encode({"item_id": id}))
-
-
-# -- out ---
-
-
-class _ItemId(msgspec.Struct):
-    item_id: str | int | float | None = None
-
-
-class _Sink(io.RawIOBase):
-    """Takes what the writer writes until it is drained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces: list[bytes] = []
-        self._at = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: bytes) -> int:  # type: ignore[override]
-        self._pieces.append(bytes(piece))
-        self._at += len(piece)
-        return len(piece)
-
-    def tell(self) -> int:
-        return self._at
-
-    def drained(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
-
-
-class TableWriter:
-    """Forecasts as a Parquet file, a row group a chunk: one row a series, step and channel."""
-
-    def __init__(self, levels: tuple[float, ...]) -> None:
-        names = [f"q{level:g}" for level in levels]
-        self._levels = names
-        self._schema = pa.schema(
-            [
-                ("index", pa.int64()),
-                ("item_id", pa.string()),
-                ("step", pa.int32()),
-                ("timestamp", pa.string()),
-                ("channel", pa.int32()),
-                ("mean", pa.float64()),
-                *((name, pa.float64()) for name in names),
-                ("error", pa.string()),
-            ]
-        )
-        self._sink = _Sink()
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
-
-    def add(self, answer: Answer, first: int) -> bytes:
-        """The bytes of a file that a chunk adds; runs in a thread. Raises NOT_ACCEPTABLE for what is no forecast."""
-        forecast = forecast_of(answer)
-        rows: dict[str, list[object]] = {name: [] for name in self._schema.names}
-        blocks: list[Array] = []
-        for index, output in enumerate(forecast.outputs, first):
-            item = _item_id(output.metadata)
-            if isinstance(output, SeriesForecast):
-                horizon, channels = output.mean.shape
-                count = horizon * channels
-                rows["step"] += np.repeat(np.arange(1, horizon + 1), channels).tolist()
-                stamps = output.timestamps
-                rows["timestamp"] += [s for s in stamps for _ in range(channels)] if stamps else [None] * count
-                rows["channel"] += list(range(channels)) * horizon
-                blocks.append(np.vstack([output.mean.reshape(1, -1), output.quantiles.reshape(-1, count)]))
-                rows["error"] += [None] * count
-            else:
-                count = 1
-                for name in ("step", "timestamp", "channel"):
-                    rows[name].append(None)
-                blocks.append(np.full((1 + len(self._levels), 1), np.nan))
-                rows["error"].append(output.sentence)
-            rows["index"] += [index] * count
-            rows["item_id"] += [item] * count
-        if blocks:
-            values = np.concatenate(blocks, axis=1)
-            arrays = {name: pa.array(values[k], from_pandas=True) for k, name in enumerate(("mean", *self._levels))}
-            columns = [arrays.get(n, rows[n]) for n in self._schema.names]
-            self._writer.write_table(pa.table(columns, schema=self._schema))
-        return self._sink.drained()
-
-    def end(self) -> bytes:
-        """The last bytes of the file."""
-        self._writer.close()
-        return self._sink.drained()
-
-
-def forecast_of(answer: Answer) -> Forecast:
-    """The forecast that a table can hold."""
-    if isinstance(answer, EnsembleForecast):
-        return answer.forecast
-    if not isinstance(answer, Forecast):
-        told = "Results of this type are served as application/json and application/x-ndjson, not as Parquet."
-        raise GatewayError(Code.NOT_ACCEPTABLE, told)
-    return answer
-
-
-def _item_id(metadata: Metadata) -> str | None:
-    if not isinstance(metadata, Echo):
-        return None
-    try:
-        found = metadata.form.decode(metadata.content, _ItemId).item_id
-    except msgspec.DecodeError:
-        return None
-    return None if found is None else str(found)
