@@ -88,7 +88,8 @@ DIALECT = Dialect(
             "takes categories), `date_features`, `add_history`, `multivariate` (where the model learns across series) "
             "and `num_partitions`.",
             "`cross_validation` with `n_windows`, `step_size`, `level` or `quantiles`, and exogenous features.",
-            "`detect_anomalies` with any `level`: every value against the forecast one step ahead.",
+            "`detect_anomalies` with any `level`: every value against the forecast one step ahead; from 5,000 "
+            "values on, in blocks of a few steps, and `x-forecast-notices` says of how many.",
             "`validate_api_key`, `usage` and `list_models`.",
             "Missing values, series of different lengths, bodies compressed with zstd.",
         ),

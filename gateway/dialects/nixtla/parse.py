@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -30,6 +31,8 @@ from gateway.errors import MAX_FAULTS, Fault, GatewayError
 DEFAULT_MODEL = "default"  # the catalog's alias
 OURS = ("timegpt", "azureai")  # beginnings of the names that stand for whatever the gateway's default is
 ANOMALY_LEVEL = 99  # the client's default
+ROWS_ONE_BY_ONE = 5000  # of one call that are each judged by a forecast of its own: some seconds on one core
+LONGEST_BLOCK = 64  # steps; what lies farther ahead says little of a value
 MOST_WINDOWS = 100  # of one series, where the whole history is asked for
 
 
@@ -70,16 +73,30 @@ def cross_validation(call: Call) -> Steps[BacktestRequest]:
 
 
 def anomaly_detection(call: Call) -> Steps[AnomalyRequest]:
-    """The request of `POST /v2/anomaly_detection`: each value against the forecast one step ahead."""
+    """The request of `POST /v2/anomaly_detection`: each value against the forecast one step ahead.
+
+    Where that would be very many forecasts, they are of several steps each; the service itself takes its horizon.
+    """
     bodies.require_json(call)
 
     def steps() -> Steps[AnomalyRequest]:
         sent, body = yield from bodies.decoded(call.body, _ANOMALIES)
-        series = yield from _series(sent, body, 1, ahead=[])
+        series = yield from _series(sent, body, LONGEST_BLOCK, ahead=[])
         level = ANOMALY_LEVEL if sent.level is None else sent.level
-        return AnomalyRequest(forecast=_request(sent, series, 1, (level,)))
+        rows = sum(len(one.target) for one in series)
+        block = min(-(-rows // ROWS_ONE_BY_ONE), LONGEST_BLOCK)
+        request = _request(sent, series, block, (level,))
+        if block > 1:
+            said = f"{rows} values are judged in blocks of {block}, each by a forecast from the values before it."
+            request = replace(request, metadata=_also(request.metadata, said))
+        return AnomalyRequest(forecast=request)
 
     return (yield from bodies.told(call.body, steps()))
+
+
+def _also(metadata: object, said: str) -> Asked:
+    assert isinstance(metadata, Asked), "made above"
+    return replace(metadata, notices=(*metadata.notices, said))
 
 
 def _request(
@@ -116,7 +133,10 @@ def _series(
     values = yield from bodies.numbers(flat.y, body, ("series", "y"))
     sizes = _sizes(flat, body, len(values))
     past = yield from _features(flat.X, body, "X", len(values), flat.categorical_exog or ())
-    future = yield from _features(flat.X_future, body, "X_future", horizon * len(sizes), flat.categorical_exog or ())
+    future: list[CovariateValues] = []
+    if ahead is None:
+        columns = horizon * len(sizes)
+        future = yield from _features(flat.X_future, body, "X_future", columns, flat.categorical_exog or ())
     if len(future) > len(past):
         raise GatewayError.invalid(Fault(("series", "X_future"), f"{len(future)} features, and X has {len(past)}"))
     starts = flat.start_datetime or [None] * len(sizes)
