@@ -73,4 +73,4 @@ class Accounting:
             owners[id] = record.job.owner
         if not await self.admitted(owners[id]):
             error = "The key of this job was revoked or has expired."
-            await self.store.finish(id, "cancelled", code=Code.UNAUTHENTICATED.value, error=error)
+            await self.store.finish(id, "failed", code=Code.UNAUTHENTICATED.value, error=error)

@@ -88,7 +88,7 @@ def shifted(answer: Answer, first: int) -> Answer:
 
 
 def merged(answers: Sequence[Answer]) -> Answer:
-    """One answer of the answers to all chunks of a job, in order."""
+    """One answer of the answers to all chunks of a job, in order; those of forecasts are `shifted` already."""
     first = answers[0]
     if isinstance(first, BatchAnswer):
         return BatchAnswer(results=tuple(r for a in answers for r in cast(BatchAnswer, a).results))
@@ -98,11 +98,7 @@ def merged(answers: Sequence[Answer]) -> Answer:
         return anomalies.merged(cast(Sequence[AnomalyReport], answers))
     if not isinstance(first, Forecast):
         return first  # an ensemble is one chunk
-    parts: list[Forecast] = []
-    before = 0
-    for part in cast(Sequence[Forecast], answers):
-        parts.append(cast(Forecast, shifted(part, before)))
-        before += len(part.outputs)
+    parts = cast(Sequence[Forecast], answers)
     whole = next((p for p in parts if p.model_revision), first)
     cuts = [p.truncated_from for p in parts if p.truncated_from is not None]
     return replace(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,11 +25,12 @@ from gateway.jobs.worker import Worker
 from gateway.redis_server import RedisServer
 from gateway.service import ForecastService, ensembles
 from gateway.settings import Settings
-from gateway.store import JobStore, News, Redis, connect, masked
+from gateway.store import JobStore, News, Redis, connect
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0  # before Redis is tried again
+ANNOUNCE_S = 60.0  # between two times that the folder of jobs is told
 ANSWER_S = 15.0  # of a server, until the next try
 
 
@@ -73,6 +76,7 @@ class JobPool:
         self._starting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
+        self._redis: Redis | None = None
         self._accounts: Accounts | None = None
 
     def account(self, accounts: Accounts) -> None:
@@ -95,32 +99,39 @@ class JobPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._redis is not None:
+            await self._redis.aclose()
         if self._server is not None:
             await self._server.stop()
 
     async def _start(self) -> None:
+        said = ""
         while True:
             try:
                 await self._connect()
                 return
-            except GatewayError as error:
-                self.jobs.close(error)
-                log.warning("no jobs: %s", error.sentence)
-                if error.code is not Code.UNAVAILABLE or error.retry_after_s is None:
-                    return
+            except GatewayError as exc:
+                error = exc
             except (RedisError, OSError) as exc:
-                reason = masked(f"Redis, which jobs need, does not answer: {type(exc).__name__}.")
-                self.jobs.close(GatewayError(Code.UNAVAILABLE, reason, retry_after_s=AGAIN_S))
-                log.warning("%s", reason)
+                sentence = f"Redis, which jobs need, does not answer ({type(exc).__name__})."
+                error = GatewayError(Code.UNAVAILABLE, sentence, retry_after_s=AGAIN_S)
+            self.jobs.close(error)
+            if error.sentence != said:
+                said = error.sentence
+                log.warning("no jobs: %s", said)
+            if error.retry_after_s is None:
+                return
             await asyncio.sleep(AGAIN_S)
 
     async def _connect(self) -> None:
-        redis = connect(await self._url())
+        if self._redis is not None:
+            await self._redis.aclose()  # of the try before
+        redis = self._redis = connect(await self._url())
         retention_s = self._settings.jobs.job_retention_s
         store = JobStore(redis, retention_s=retention_s)
         async with asyncio.timeout(ANSWER_S):
             await store.ping()
-        news, blobs, workers = News(redis), self._blobs(store), Workers(store)
+        news, blobs, workers = News(redis), await self._blobs(store), Workers(store)
         parts = Parts(
             store=store,
             news=news,
@@ -139,6 +150,8 @@ class JobPool:
                 count=self._accounts.job_counted,
             )
             self._spawn(accounting.run())
+        if self._server is not None and isinstance(blobs, FileBlobs):
+            self._spawn(self._announce(store))
         self._spawn(news.listen())
         self._spawn(Supervisor(parts, workers).run())
         if slots := self._settings.jobs.job_slots:
@@ -170,11 +183,25 @@ class JobPool:
             self._service, request, caller=caller, deadline=deadline, backtester=self.jobs.backtest
         )
 
-    def _blobs(self, store: JobStore) -> Blobs:
-        asked = self._settings.jobs.job_blobs
-        if asked == "redis" or (asked == "auto" and self._settings.redis.redis_url):
+    async def _blobs(self, store: JobStore) -> Blobs:
+        """Files; Redis where a URL names one, unless that is a gateway's own, which says where its files lie."""
+        asked, folder = self._settings.jobs.job_blobs, self._data_dir
+        if asked == "auto" and self._settings.redis.redis_url:
+            told = await store.folder()
+            asked, folder = ("redis", folder) if told is None else ("files", Path(told))
+        if asked == "redis":
             return RedisBlobs(store.redis, retention_s=self._settings.jobs.job_retention_s)
-        return FileBlobs(self._data_dir)
+        if not os.access(folder, os.W_OK):
+            sentence = f"The files of jobs lie in {folder}, which this process cannot write: see the setting job_blobs."
+            raise GatewayError(Code.UNAVAILABLE, sentence)
+        return FileBlobs(folder)
+
+    async def _announce(self, store: JobStore) -> None:
+        """Keep telling those who come with a URL where our files lie."""
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                await store.announce_folder(os.path.abspath(self._data_dir))  # noqa: PTH100, ASYNC240 - asks no disk
+            await asyncio.sleep(ANNOUNCE_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

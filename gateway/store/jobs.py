@@ -244,6 +244,15 @@ class JobStore:
         value = tokens_per_s if known is None else (known + tokens_per_s) / 2
         await self.redis.set(keys.SPEED(model), value, px=self._retention_ms)
 
+    async def folder(self) -> str | None:
+        """Where gateways with a Redis of their own keep the files of jobs; None where they lie in Redis."""
+        found = await self.redis.get(keys.BLOBS())
+        return None if found is None else found.decode()
+
+    async def announce_folder(self, folder: str) -> None:
+        """Tell those who come with a URL where the files of jobs lie."""
+        await self.redis.set(keys.BLOBS(), folder, px=self._retention_ms)
+
     # -- webhooks ---
 
     async def claim_webhook(self, now: float, until: float) -> str | None:

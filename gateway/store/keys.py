@@ -17,6 +17,7 @@
 | fg:idem:{caller}:{h} | string | 24 h                     | body's hash and job of an idempotency key                 |
 | fg:answer:{name}     | string | 24 h                     | the answer to a call that came with an idempotency key    |
 | fg:blob:{id}         | hash   | retention, from a change | chunks and results, where no folder is shared             |
+| fg:blobs             | string | retention, renewed       | the folder of chunks and results, where gateways share one|
 | fg:worker:{id}       | string | seconds, renewed         | a worker's heartbeat                                      |
 | fg:workers           | zset   | retention, from a change | ids of workers, by their last heartbeat                   |
 | fg:queues            | zset   | retention, from a change | models that have a queue, by the last chunk put there     |
@@ -70,6 +71,7 @@ RUNNING = Key("fg:running:{who}")
 IDEMPOTENCY = Key("fg:idem:{caller}:{h}")
 ANSWER = Key("fg:answer:{name}")
 BLOB = Key("fg:blob:{id}")
+BLOBS = Key("fg:blobs")
 WORKER = Key("fg:worker:{id}")
 WORKERS = Key("fg:workers")
 QUEUES = Key("fg:queues")
@@ -81,7 +83,7 @@ ARQ_RETRY = Key("arq:retry:{ticket}")
 
 KEYS = (
     JOB, OPEN, SETTLED, LEASE, COORDINATOR, ACTIVE, JOBS, JOBS_OF, OWED, WEBHOOKS, LIMIT, RUNNING, IDEMPOTENCY, ANSWER,
-    BLOB, WORKER, WORKERS, QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
+    BLOB, BLOBS, WORKER, WORKERS, QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
 )  # fmt: skip
 
 CHANNELS = "fg:on:"

@@ -320,6 +320,18 @@ def test_the_same_key_is_the_same_job(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_worker_finds_the_files_of_a_gateway_by_its_socket(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "gateway", job_slots=0) as run:
+            url = f"unix://{tmp_path}/gateway/redis/redis.sock"
+            async with running(tmp_path / "worker", redis_url=url, embedded=False):
+                job = await run.end(await run.jobs.submit(ORDER, request(range(6)), ALICE))
+                assert await sliced(run, job) == [float(i) for i in range(6)]
+                assert files(tmp_path / "worker") == []
+
+    asyncio.run(main())
+
+
 async def queued(run: Running, job: Job) -> bool:
     """Whether a chunk of a job is in the queue."""
     assert run.jobs._parts is not None
