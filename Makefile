@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python -m tests.benchmark.http_path
 	$(BIN)/python -m tests.benchmark.many_clients
 	$(BIN)/python -m tests.benchmark.bench_engine
+	$(BIN)/python -m tests.benchmark.bench_jobs
 	$(BIN)/python -m tests.benchmark.bench_wire
 	$(BIN)/python -m tests.benchmark.bench_access
 	$(BIN)/python -m tests.benchmark.bench_dialects
