@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,11 +23,23 @@ class Format(Enum):
 
     def decode(self, raw: bytes | msgspec.Raw, kind: type[T]) -> T:
         """Raises msgspec.DecodeError, and msgspec.ValidationError where `raw` is well formed but no `kind`."""
-        decode = msgspec.json.decode if self is Format.JSON else msgspec.msgpack.decode
-        return decode(raw, type=kind)
+        found: T = _decoder(self, kind)(raw)
+        return found
 
     def encode(self, value: object) -> bytes:
         return (msgspec.json.encode if self is Format.JSON else msgspec.msgpack.encode)(value)
+
+
+def _decoder(form: Format, kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
+    """What reads bytes as `kind`, kept: making it takes longer than reading a short value."""
+    found = _DECODERS.get((form, kind))
+    if found is None:
+        make = msgspec.json.Decoder if form is Format.JSON else msgspec.msgpack.Decoder
+        found = _DECODERS[form, kind] = make(kind).decode
+    return found
+
+
+_DECODERS: dict[tuple[Format, Any], Callable[[bytes | msgspec.Raw], Any]] = {}
 
 
 def array_head(count: int) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from gateway.dialects.canonical import walk
@@ -75,7 +74,8 @@ def faults(sent: ParametersBody, default_horizon: int | None = None, place: Plac
         yield Fault((*place, "prediction_length"), "Field required", "missing")
     for name in ("quantile_levels", "quantiles"):
         yield from _order_faults(getattr(sent, name) or (), (*place, name))
-    for name, value in msgspec.structs.asdict(sent).items():
+    for name in sent.__struct_fields__:
+        value = getattr(sent, name)
         if isinstance(value, float) and not math.isfinite(value):  # msgpack has such numbers
             yield Fault((*place, name), "must be a finite number")
 
