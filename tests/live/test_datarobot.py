@@ -16,6 +16,7 @@ import pytest
 
 from gateway.cli import main
 from tests.clients import python_of, run
+from tests.seeds import seed_text
 from tests.serving import COMMAND, REPOSITORY, START_LIMIT_S, Gateway
 
 CALLS = Path(__file__).parents[1] / "clients" / "datarobot_calls.py"
@@ -181,6 +182,47 @@ def test_every_form_of_key_is_read(client: httpx.Client, deployment: str, form: 
     value = "Basic a-token-as-printed" if form == "bare basic" else form.format(both if "Basic" in form else "a-token")
     headers = {"authorization": value, "datarobot-key": "33257d41-fcc9-7c01-161c-3467df169a50"}
     assert client.get(f"/api/v2/modelDeployments/{deployment}/", headers=headers).status_code == 200
+
+
+PRINTED = (
+    "?forecastPoint=2013-12-20T01:30:00Z",
+    "?relaxKnownInAdvanceFeaturesCheck=true",
+    "?predictionsStartDate=2013-12-20T01:30:00Z&predictionsEndDate=2013-12-20T01:40:00Z",
+)
+
+
+@pytest.mark.parametrize("query", PRINTED)
+@pytest.mark.parametrize("authorization", ["Bearer API_key-", "Basic Auth_basic-", "Token API_key-"])
+def test_the_printed_arguments_and_headers_are_accepted_as_printed(
+    client: httpx.Client, deployment: str, query: str, authorization: str
+) -> None:
+    printed = seed_text("datarobot-timeseries-predictions.txt")
+    assert query in printed
+    key = f"{authorization}12345abcdb-xyz6789"
+    assert key in printed
+    times = [f"2013-12-20T0{i // 6}:{i % 6}0:00Z" for i in range(10)]
+    rows = [{"day": t, "store": "a", "sales": i, "promo": 0} for i, t in enumerate(times)]
+    rows += [{"day": f"2013-12-20T01:{m}:00Z", "store": "a", "sales": None, "promo": 0} for m in (40, 50)]
+    headers = {"Datarobot-key": "33257d41-fcc9-7c01-161c-3467df169a50", "Authorization": key}
+    answer = client.post(f"{PATH}{query}", json=rows, headers=headers).raise_for_status().json()["data"]
+    points = {(row["forecastPoint"], row["timestamp"]) for row in answer}
+    if "End" in query:
+        assert {stamp for _, stamp in points} == {"2013-12-20T01:30:00.000000Z"}
+        assert len(points) == 9
+    else:
+        assert {point for point, _ in points} == {"2013-12-20T01:30:00Z"}
+        assert [row["timestamp"][11:16] for row in answer] == ["01:40", "01:50"]
+
+
+def test_columns_known_in_advance_may_be_left_out_where_the_check_is_relaxed(
+    client: httpx.Client, deployment: str
+) -> None:
+    rows = "".join(f"2024-01-0{i},a,{i if i < 8 else ''}\n" for i in range(1, 9))
+    body = "day,store,sales\n" + rows
+    refused = client.post(PATH, content=body)
+    assert (refused.status_code, "promo" in refused.json()["message"]) == (422, True)
+    relaxed = client.post(f"{PATH}?relaxKnownInAdvanceFeaturesCheck=True", content=body).raise_for_status()
+    assert relaxed.json()["data"][0]["timestamp"] == "2024-01-08T00:00:00.000000Z"
 
 
 def test_deployments_come_and_go_while_the_gateway_runs(

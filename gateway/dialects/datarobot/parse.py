@@ -20,7 +20,9 @@ def predictions(call: Call) -> Steps[ForecastRequest]:
         raise errors.not_time_series()
     asked = query.read(call)
     table = yield from rows.table(call, None if asked.every_column else _wanted(deployment, asked))
-    table.require(settings.date, *_own(deployment), *asked.passthrough)
+    needed = (settings.series_id,) if settings.series_id is not None else ()
+    known = () if asked.relaxed else settings.known_in_advance
+    table.require(settings.date, *needed, *known, *asked.passthrough)
     if settings.target not in table.columns:
         raise errors.no_output()  # nothing is known of any row
     stamps = yield from times.read(settings.date, table.columns[settings.date], settings.date_format)
@@ -60,12 +62,8 @@ def nothing(call: Call) -> Steps[None]:
     yield from ()
 
 
-def _own(deployment: Deployment) -> tuple[str, ...]:
-    """Columns that a deployment needs beside date and target."""
+def _wanted(deployment: Deployment, asked: Query) -> tuple[str, ...]:
+    """Columns that are read at all."""
     settings = deployment.settings
     series = () if settings.series_id is None else (settings.series_id,)
-    return (*series, *settings.known_in_advance)
-
-
-def _wanted(deployment: Deployment, asked: Query) -> tuple[str, ...]:
-    return (deployment.settings.date, deployment.settings.target, *_own(deployment), *asked.passthrough)
+    return (settings.date, settings.target, *series, *settings.known_in_advance, *asked.passthrough)

@@ -136,6 +136,8 @@ class Planner:
         """The columns known in advance, as numbers where all that is there are, else as categories."""
         found: dict[str, CovariateValues] = {}
         for name in self._settings.known_in_advance:
+            if name not in self._table.columns:
+                continue  # which only a relaxed check lets pass
             cells = self._table.columns[name]
             if all(number_of(cell) is not None for cell in cells):
                 found[name] = yield from self._table.numbers(name)
