@@ -90,7 +90,7 @@ def crps(actual: Array, quantiles: Array, levels: Sequence[float]) -> float:
 
 def wql(actual: Array, quantiles: Array, levels: Sequence[float]) -> float:
     """Weighted quantile loss: the sum of the quantile loss over the sum of |y|. NaN where all |y| are 0."""
-    return _quotient(_wql(actual, quantiles, levels))
+    return _quotient(_wql(actual, quantile_loss(actual, quantiles, levels)))
 
 
 def quantile_loss(actual: Array, quantiles: Array, levels: Sequence[float]) -> Array:
@@ -118,10 +118,13 @@ def outermost_pair(levels: Sequence[float]) -> tuple[int, int] | None:
 # -- scores that add up ---
 
 
-def scores(held: Held, metrics: Iterable[Metric]) -> Scores:
+def scores(held: Held, metrics: Sequence[Metric]) -> Scores:
     """`metrics` of one forecast of held-out values."""
     with np.errstate(all="ignore"):  # what is not finite is no score
-        return _scores({metric: _tally(metric, held) for metric in metrics})
+        loss = None  # that of two metrics
+        if held.levels and ("crps" in metrics or "wql" in metrics):
+            loss = quantile_loss(held.actual, held.quantiles, held.levels)
+        return _scores({metric: _tally(metric, held, loss) for metric in metrics})
 
 
 def added(parts: Iterable[Scores], metrics: Sequence[Metric]) -> Scores:
@@ -160,8 +163,8 @@ def _figure(metric: Metric, tally: Tally) -> float | None:
     return math.sqrt(value) if metric == "rmse" else value
 
 
-def _tally(metric: Metric, held: Held) -> Tally:
-    actual, point, quantiles, levels = held.actual, held.point, held.quantiles, held.levels
+def _tally(metric: Metric, held: Held, loss: Array | None) -> Tally:
+    actual, point = held.actual, held.point
     match metric:
         case "mae":
             return _mean(np.abs(actual - point))
@@ -174,11 +177,11 @@ def _tally(metric: Metric, held: Held) -> Tally:
         case "mase":
             return _mase(actual, point, held.scale)
         case "crps":
-            return _mean(quantile_loss(actual, quantiles, levels)) if levels else Tally()
+            return _mean(loss) if loss is not None else Tally()
         case "wql":
-            return _wql(actual, quantiles, levels) if levels else Tally()
+            return _wql(actual, loss) if loss is not None else Tally()
         case "coverage":
-            return _coverage(actual, quantiles, levels)
+            return _coverage(actual, held.quantiles, held.levels)
 
 
 def _quotient(tally: Tally) -> float:
@@ -210,9 +213,8 @@ def _mase(actual: Array, forecast: Array, scale: Array) -> Tally:
     return _mean(np.abs(actual - forecast) / divisor)
 
 
-def _wql(actual: Array, quantiles: Array, levels: Sequence[float]) -> Tally:
-    loss = float(np.nansum(quantile_loss(actual, quantiles, levels)))
-    return Tally(total=loss, divisor=float(np.nansum(np.abs(actual))))
+def _wql(actual: Array, loss: Array) -> Tally:
+    return Tally(total=float(np.nansum(loss)), divisor=float(np.nansum(np.abs(actual))))
 
 
 def _coverage(actual: Array, quantiles: Array, levels: Sequence[float]) -> Tally:
