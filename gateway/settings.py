@@ -76,6 +76,16 @@ class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The wire formats of other systems."""
 
     disabled_dialects: tuple[str, ...] = ()  # names, such as "kserve", whose paths are not served
+    candle_model: str = ""  # of the Kronos space; "": a Kronos whose weights are here, else the default model
+
+
+class MarketDataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the Kronos space's candles of the market come from; one of the two, or none."""
+
+    market_data_url: str = ""  # answers with hourly klines, 361 or more, oldest first; may hold a key
+    market_data_file: str = ""  # CSV with timestamp, open, high, low, close, volume; read at each call
+    market_data_timeout_s: Seconds = 5.0  # for an answer as a whole: callers wait for it
+    market_data_max_bytes: AtLeastOne = 4 * 1024 * 1024  # 1,000 klines are 200 KB
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +107,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key_concurrent_requests: Count = 0
     anonymous_requests_per_minute: Count = 100  # of one address, on another machine
     anonymous_concurrent_requests: Count = 0
-    loopback_requests_per_minute: Count = 1_000_000  # of anonymous callers on this machine
+    # Of anonymous callers on this machine. From 100,000 on it is a guard against loops, and each gateway counts alone.
+    loopback_requests_per_minute: Count = 1_000_000
     without_redis: Literal["serve", "refuse"] = "serve"  # when Redis is down; serve: each gateway counts alone
 
 
@@ -151,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: LimitSettings = LimitSettings()
     redis: RedisSettings = RedisSettings()
     jobs: JobSettings = JobSettings()
+    market_data: MarketDataSettings = MarketDataSettings()
     models: dict[str, dict[str, Any]] = {}  # [models.<id>]: further cards, or fields that replace a card's own
     aliases: dict[str, str] = {}
     deployments: dict[str, DeploymentSettings] = {}  # [deployments.<id>]; others are in the database
@@ -164,9 +176,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": LimitSettings,
     "redis": RedisSettings,
     "jobs": JobSettings,
+    "market_data": MarketDataSettings,
 }
 TABLES = ("models", "aliases", "deployments")  # whose names are the operator's own
-SECRETS = frozenset({"key_pepper", "database_url", "redis_url"})  # shown as *** where settings are listed
+SECRETS = frozenset(
+    {"key_pepper", "database_url", "redis_url", "market_data_url"}
+)  # shown as *** where settings are listed
 
 
 @dataclass(frozen=True)

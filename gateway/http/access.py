@@ -30,6 +30,7 @@ from gateway.settings import LimitSettings
 Role = Literal["public", "caller", "operator"]
 How = Literal["api_key", "session", "anonymous", "none"]
 
+NOBODY = Caller(id="unauthenticated", models=())  # whose key was refused, in the ledger
 HOW_TO = "Send it as: Authorization: Bearer <key>, or X-API-Key: <key>."
 
 
@@ -75,6 +76,7 @@ class Access:
         if role == "public":
             return Caller()
         exchange = exchanges.of(scope)
+        exchange.caller = NOBODY
         known = await self.identify(scope)
         exchange.caller = known.caller  # whose the refusals are, too
         if known.key is not None and not known.key.may_call(endpoint):

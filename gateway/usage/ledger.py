@@ -146,6 +146,10 @@ class Ledger:
                 log.error("ledger_unwritable", reason=reason(exc), aside=str(self._folder))
             self._failing = True
             return False
+        except Exception:  # a bug, which shall lose nothing either
+            log.exception("ledger_failed", aside=str(self._folder))
+            self._failing = True
+            return False
         return True
 
     def _spill(self, batch: Sequence[Entry]) -> None:

@@ -111,7 +111,7 @@ def in_flight_while_it_stops(gateway: Gateway) -> Answers:
     return found
 
 
-@pytest.mark.parametrize("calls", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [180, pytest.param(5000, marks=pytest.mark.slow)])
 def test_the_ledger_is_the_sum_of_the_answers_and_of_the_counters(calls: int, tmp_path: Path) -> None:
     with serving(tmp_path, config=CONFIG) as first:
         before = load(first, calls // 2, 1)
