@@ -31,24 +31,25 @@ from catalog.card import CARDS
 from gateway import __version__, tracing
 from gateway.access import pepper
 from gateway.deployments import Deployments, StoredDeployments
-from gateway.dialects import canonical, chronos2_server, datarobot, kserve, nixtla, sagemaker, shared
-from gateway.dialects.base import Dialect, Operation
+from gateway.dialects import canonical, chronos2_server, datarobot, kronos_space, kserve, nixtla, sagemaker, shared
+from gateway.dialects.base import Dialect, Kind, Operation
 from gateway.dialects.canonical import examples
 from gateway.dialects.canonical.render import error as render_error
 from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
-from gateway.http import account, dialect_pages, health, jobs, models, openapi, operations, pages, usage
+from gateway.http import account, dialect_pages, gradio, health, jobs, models, openapi, operations, pages, usage
 from gateway.http.account import Account
 from gateway.http.accounts import Accounts, open_accounts
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.consumption import consumption_by
+from gateway.http.exchange import Exchange
 from gateway.http.health import Probes, Readiness
 from gateway.http.idempotency import AnswersInMemory, Entry, Promise
 from gateway.http.jobs import JobEndpoints, deferrable
 from gateway.http.metrics import Metrics
-from gateway.http.middleware import ExchangeMiddleware
+from gateway.http.middleware import ExchangeMiddleware, settle
 from gateway.http.models import Models
 from gateway.http.protocol import BoundedProtocol
 from gateway.http.routing import Endpoint, routes
@@ -57,6 +58,7 @@ from gateway.http.usage import UsageEndpoints
 from gateway.jobs import JobPool
 from gateway.jobs.webhooks import Webhooks
 from gateway.logs import configure_logging
+from gateway.market_data import MarketData
 from gateway.service import ForecastCache, ForecastService
 from gateway.settings import DialectSettings, Resolved, ServerSettings, Settings, SettingsError
 from gateway.web import pages as web_pages
@@ -71,6 +73,7 @@ DIALECTS: tuple[Dialect, ...] = (
     datarobot.DIALECT,
     nixtla.DIALECT,
     sagemaker.DIALECT,
+    kronos_space.DIALECT,
 )
 
 KEEP_ALIVE_S = 75  # longer than load balancers keep an idle connection, so that they close it and not we
@@ -155,13 +158,17 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     probes = Probes(parts.service, parts.engine, readiness)
     consumption = consumption_by(accounts.database, accounts.ledger)
     calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge, consumption)
+    space = _space(parts, accounts, calls[Kind.FORECAST])
+    calls |= space.handlers()
+    theirs = operations_of(dialects)
     later = _job_endpoints(parts, accounts)
     at_once = operations.endpoints(canonical.OPERATIONS, calls, server)
     memory = AnswersInMemory()
     promise = Promise(lambda: parts.pool.jobs.kept(Entry) or memory, server)
     described = [
         *(deferrable(operation, e, later) for operation, e in zip(canonical.OPERATIONS, at_once, strict=True)),
-        *operations.endpoints(operations_of(dialects), calls, server, parts.deployments.all),
+        *operations.endpoints([o for o in theirs if o.kind is not Kind.WATCH], calls, server, parts.deployments.all),
+        *gradio.endpoints([o for o in theirs if o.kind is Kind.WATCH], space),
         *health.endpoints(probes, render_error),
         *models.endpoints(Models(parts.service), render_error),
         *usage.endpoints(_usage(parts.settings, accounts), render_error),
@@ -195,6 +202,17 @@ def _job_endpoints(parts: Parts, accounts: Accounts) -> JobEndpoints:
         service=parts.service,
         accounts=accounts,
     )
+
+
+def _space(parts: Parts, accounts: Accounts, forecast: operations.Handler) -> gradio.Space:
+    """The functions of the Kronos space, whose events are requests of their own."""
+
+    def over(exchange: Exchange) -> None:
+        settle(exchange, parts.metrics)
+        accounts.request_over(exchange)
+
+    market = MarketData(parts.settings.market_data)
+    return gradio.Space(parts.service, forecast, market, over, model=parts.settings.dialects.candle_model)
 
 
 def _usage(settings: Settings, accounts: Accounts) -> UsageEndpoints:

@@ -35,6 +35,9 @@ class Kind(StrEnum):
     MODEL = "model"
     STATUS = "status"
     USAGE = "usage"
+    JOIN = "join"  # an event is handed in, and worked on beside ...
+    WATCH = "watch"  # ... what its session hears, rendered message by message ...
+    LEAVE = "leave"  # ... and nobody wants it any more
     SESSION = "session"
 
 

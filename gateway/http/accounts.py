@@ -101,6 +101,8 @@ class Accounts:
 
     def request_over(self, exchange: Exchange) -> None:
         """Settle with the caller, and take down what it was; returns at once."""
+        if exchange.queued:
+            return
         if exchange.grant is not None:
             if exchange.job and exchange.delivered:
                 exchange.grant.charges.clear()  # a job is charged by what was handed in

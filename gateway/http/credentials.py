@@ -50,6 +50,7 @@ HEADERS: Mapping[str, Callable[[str], str]] = {
     "x-api-key": _bare,
     "authorization": _authorization,
     "datarobot-key": _bare,
+    "x-hf-authorization": _authorization,  # where Gradio's Python client puts its `token`
 }
 
 

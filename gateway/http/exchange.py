@@ -37,6 +37,7 @@ class Exchange:
     counted: bool = False  # whether it is use of the gateway: it then has a row in the ledger
     grant: Grant | None = None  # before the limits of its caller
     job: str = ""  # id of the job that it handed in
+    queued: bool = False  # it handed in an event, which has its grant and its row in the ledger
     named: bool = False  # whether the request id is the caller's own, which may come twice
 
     @property

@@ -104,12 +104,16 @@ class ExchangeMiddleware:
                 )
 
     def _over(self, exchange: Exchange) -> None:
-        """Count an exchange, once. What was not delivered has no tokens."""
-        if not exchange.delivered:
-            exchange.usage, exchange.series = Usage(), 0
-        self._metrics.request_done(exchange)
+        settle(exchange, self._metrics)
         if self._when_over is not None:
             self._when_over(exchange)
+
+
+def settle(exchange: Exchange, metrics: Metrics) -> None:
+    """Count an exchange that is over, once. What was not delivered has no tokens."""
+    if not exchange.delivered:
+        exchange.usage, exchange.series = Usage(), 0
+    metrics.request_done(exchange)
 
 
 def _limit_headers(exchange: Exchange) -> dict[str, str]:

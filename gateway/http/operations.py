@@ -188,7 +188,7 @@ def _endpoint(
         call = call_of(request, body, deployments())
         async with client_present(request.receive):
             asked = await paced(operation.parse(call))
-            answer = await _in_time(handler(asked, exchange), exchange)
+            answer = await in_time(handler(asked, exchange), exchange)
             reply = operation.render(call, answer)
             content = await joined(await paced(_parts(reply)))
         return Response(content, reply.status, headers=dict(reply.headers), media_type=reply.media_type)
@@ -204,7 +204,7 @@ def _endpoint(
     )
 
 
-async def _in_time(answer: Awaitable[Any], exchange: Exchange) -> Any:
+async def in_time(answer: Awaitable[Any], exchange: Exchange) -> Any:
     try:
         async with asyncio.timeout_at(exchange.deadline + LATE_S):
             return await answer
