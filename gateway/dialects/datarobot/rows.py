@@ -110,6 +110,8 @@ def _of_type(content: bytes, content_type: str, wanted: Sequence[str] | None) ->
     match header.get_content_type():
         case "multipart/form-data":
             inner, its_type = _file(content, str(header.get_param("boundary", "")))
+            if its_type.startswith("multipart/"):
+                raise bad_rows("The part 'file' of the form is a form itself: send the rows as CSV or JSON.")
             return (yield from _of_type(inner, its_type, wanted))
         case "text/csv" | "application/csv" | "application/vnd.ms-excel":
             return (yield from _of_csv(_decoded(content, header), wanted))
