@@ -18,6 +18,7 @@ from gateway.errors import GatewayError
 from gateway.jobs import JobPool, Jobs
 from gateway.service import ForecastService
 from gateway.settings import EngineSettings, JobSettings, RedisSettings, ServerSettings, Settings
+from gateway.store import JobStore, connect
 from tests.engine_adapters import card
 
 HANG_LIMIT_S = 60.0
@@ -32,6 +33,7 @@ class Running:
     pool: JobPool
     service: ForecastService
     engine: Engine
+    store: JobStore  # of the same Redis, to look at what nobody else shows
 
     @property
     def jobs(self) -> Jobs:
@@ -69,9 +71,11 @@ async def running(
     service = ForecastService(catalog, made)
     pool = JobPool(service, catalog, settings, models=models, ensembles=embedded, embedded=embedded)
     pool.start()
+    redis = connect(redis_url or f"unix://{data_dir}/redis/redis.sock")
     try:
-        yield Running(await answering(pool), service, made)
+        yield Running(await answering(pool), service, made, JobStore(redis, retention_s=60.0))
     finally:
+        await redis.aclose()
         await pool.stop(grace_s)
         await made.stop(grace_s)
 

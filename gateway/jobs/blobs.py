@@ -75,7 +75,8 @@ class FileBlobs:
 
     def _write(self, job: str, name: str, content: bytes) -> None:
         folder = self._folder(job)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in (self._root, folder.parent, folder):
+            one.mkdir(mode=0o700, exist_ok=True)
         # mkstemp makes it 0600. The rename shows it whole or not at all; the sync keeps it through a power cut.
         file, path = tempfile.mkstemp(dir=folder, prefix=".new-")
         try:

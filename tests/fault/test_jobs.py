@@ -79,9 +79,7 @@ def test_a_job_answers_every_series_in_order(tmp_path: Path) -> None:
             assert answer.usage.input_tokens == 9 * 8
             part = [s async for s in run.jobs.slices(job.id, ALICE, first=3, count=2)]
             assert [(s.first, means(s.answer)) for s in part] == [(3, [3.0]), (4, [4.0])]
-            store = run.jobs._parts
-            assert store is not None
-            await undocumented(store.store)
+            await undocumented(run.store)
 
     asyncio.run(main())
 
@@ -194,14 +192,12 @@ def test_a_chunk_whose_workers_are_lost_fails_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, job_slots=0, chunk_tries=1) as run:
             job = await run.jobs.submit(ORDER, request(range(8)), ALICE)
-            parts = run.jobs._parts
-            assert parts is not None
             async with asyncio.timeout(HANG_LIMIT_S):
                 while not await queued(run, job):  # noqa: ASYNC110 - Redis sets no event
                     await asyncio.sleep(0.01)
-            _, chunks, _ = await parts.store.progress(job.id)
+            _, chunks, _ = await run.store.progress(job.id)
             # A worker that takes a chunk and is never heard of again.
-            assert await parts.store.take(job.id, 0, chunks[0].ticket, "ghost") == "ours"
+            assert await run.store.take(job.id, 0, chunks[0].ticket, "ghost") == "ours"
             began = asyncio.get_running_loop().time()
             async with asyncio.timeout(HANG_LIMIT_S):
                 async for state in run.jobs.events(job.id, ALICE):
@@ -334,8 +330,7 @@ def test_a_worker_finds_the_files_of_a_gateway_by_its_socket(tmp_path: Path) -> 
 
 async def queued(run: Running, job: Job) -> bool:
     """Whether a chunk of a job is in the queue."""
-    assert run.jobs._parts is not None
-    _, chunks, _ = await run.jobs._parts.store.progress(job.id)
+    _, chunks, _ = await run.store.progress(job.id)
     return bool(chunks)
 
 
@@ -353,6 +348,27 @@ def test_an_urgent_job_goes_first(tmp_path: Path, gate: Gate) -> None:
             assert late.started is not None
             assert first.finished is not None
             assert late.started < first.finished
+
+    asyncio.run(main())
+
+
+def test_a_request_does_not_wait_for_a_job(tmp_path: Path, gate: Gate) -> None:
+    """Beside a job of twelve batches that each stop at the gate, a request is answered after the first few."""
+
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=2) as run:
+            job = await run.jobs.submit(ORDER, request(range(48), acts=dict.fromkeys(range(0, 48, 4), WAIT)), ALICE)
+            deadline = asyncio.get_running_loop().time() + HANG_LIMIT_S
+            asked = asyncio.create_task(run.service.forecast(request([7.0]), caller=BOB, deadline=deadline))
+            passed = 0
+            while not asked.done():
+                await asyncio.to_thread(gate.wait_until_started)
+                await asyncio.to_thread(gate.open)
+                passed += 1
+                await asyncio.wait({asked}, timeout=0.2)
+            assert means(await asked) == [7.0]
+            assert passed <= 4
+            await run.jobs.cancel(job.id, ALICE)
 
     asyncio.run(main())
 
@@ -444,11 +460,9 @@ def test_machines_that_share_nothing_but_redis(tmp_path: Path) -> None:
             assert await sliced(run, job) == [float(i) for i in range(10)]
             assert other.engine.snapshot().batches > 0
             assert files(tmp_path / "gateway") == files(tmp_path / "worker") == []
-            parts = run.jobs._parts
-            assert parts is not None
-            await undocumented(parts.store)
+            await undocumented(run.store)
             await run.jobs.delete(job.id, ALICE)
-            assert not [k async for k in parts.store.redis.scan_iter(f"*{job.id}*")]
+            assert not [k async for k in run.store.redis.scan_iter(f"*{job.id}*")]
 
     with shared_redis(tmp_path / "redis") as url:
         asyncio.run(main(url))
