@@ -36,6 +36,7 @@ KEPT_S = 24 * 3600.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # of an answer that is kept; a larger one is computed again
 MAX_KEY_LENGTH = 255
 LONGEST_POLL_S = 0.25
+LEASE_S = 10.0  # of a call that runs, renewed: after a crash a retry waits no longer
 
 PARAMETER = Parameter(
     name="Idempotency-Key",
@@ -156,17 +157,29 @@ class Promise:
         there = await _taken(answers, name, mine, limit_s)
         if there is not None and there.answer is not None:
             return _marked(_replay(there.answer), answers)
+        lease = asyncio.create_task(_renewed(answers, name, mine)) if there is None else None
         done = False
         try:
             response = await endpoint.respond(Request(request.scope, _again(body, request.receive)))
             done = response.status_code < 300 and not isinstance(response, StreamingResponse)
         finally:
+            if lease is not None:
+                lease.cancel()
+                await asyncio.gather(lease, return_exceptions=True)
             with contextlib.suppress(GatewayError):  # Redis went: the answer is right all the same
                 if done:
                     await answers.keep(name, _answered(mine, _record(response)), KEPT_S)
-                elif there is None:
+                elif lease is not None:
                     await asyncio.shield(answers.free(name, mine.holder))
         return _marked(response, answers) if done else response
+
+
+async def _renewed(answers: Answers, name: str, mine: Entry) -> None:
+    """Hold a key for as long as its call runs."""
+    while True:
+        await asyncio.sleep(LEASE_S / 3)
+        with contextlib.suppress(GatewayError):
+            await answers.keep(name, mine, LEASE_S)
 
 
 async def _taken(answers: Answers, name: str, mine: Entry, limit_s: float) -> Entry | None:
@@ -174,7 +187,7 @@ async def _taken(answers: Answers, name: str, mine: Entry, limit_s: float) -> En
     wait_s = 0.01
     until = asyncio.get_running_loop().time() + limit_s
     while True:
-        there = await answers.take(name, mine, limit_s)
+        there = await answers.take(name, mine, LEASE_S)
         if there is None:
             return None
         if there.fingerprint != mine.fingerprint:

@@ -6,8 +6,10 @@ import gzip
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +133,20 @@ def test_faulty_lines_are_told_together_and_leave_nothing_behind(client: httpx.C
     )
     mended = client.post("/v1/jobs", content=lines(head(), inputs[:3]), headers={**NDJSON, **key})
     assert mended.status_code == 202
+
+
+def test_an_upload_that_breaks_off_leaves_no_job(client: httpx.Client, gateway: Gateway) -> None:
+    before = client.get("/v1/jobs", params={"limit": "1"}).json()["data"]
+    counted = gateway.metric("gateway_requests_total", endpoint="/v1/jobs", code="CLIENT_LEFT")
+    content = lines(head(), (one(i) for i in range(SERIES)))
+    headers = f"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: {NDJSON['content-type']}\r\n"
+    with socket.create_connection(gateway.address) as leaving:
+        leaving.sendall(f"{headers}content-length: {len(content)}\r\n\r\n".encode() + content[:-100])
+    limit = time.monotonic() + START_LIMIT_S
+    while gateway.metric("gateway_requests_total", endpoint="/v1/jobs", code="CLIENT_LEFT") == counted:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert client.get("/v1/jobs", params={"limit": "1"}).json()["data"] == before
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "chronos", "timesfm", "statsforecast", "pandas", "django", "scipy")
+HEAVY = ("torch", "transformers", "chronos", "timesfm", "statsforecast", "pandas", "pyarrow", "django", "scipy")
 
 
 def test_importing_the_application_imports_no_model_library() -> None:

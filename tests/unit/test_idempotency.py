@@ -14,6 +14,7 @@ from gateway.dialects.canonical.render import error as render_error
 from gateway.domain import Caller
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
+from gateway.http import idempotency
 from gateway.http.idempotency import REPLAYED, SCOPE, AnswersInMemory, Entry, Promise
 from gateway.http.routing import Endpoint
 from gateway.settings import ServerSettings
@@ -125,6 +126,24 @@ def test_a_failure_leaves_the_key_free() -> None:
         with pytest.raises(GatewayError):
             await post(promised(Counting(failure=GatewayError(Code.UNAVAILABLE, "no")), free))
         assert (await post(promised(respond, free), b"mended")).body == b"2: mended"
+
+    asyncio.run(play())
+
+
+def test_a_key_is_held_for_as_long_as_its_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the lease is that a crash would leave behind."""
+    monkeypatch.setattr(idempotency, "LEASE_S", 0.05)
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        respond = Counting(gate)
+        endpoint = promised(respond)
+        first = asyncio.create_task(post(endpoint))
+        await respond.began.wait()
+        second = asyncio.create_task(post(endpoint))
+        await asyncio.sleep(0.2)  # four leases
+        gate.set()
+        assert (await first).body == (await second).body == b"1: b"
 
     asyncio.run(play())
 
