@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
+from gateway.dialects import notices
 from gateway.dialects.base import Call, Reply
 from gateway.dialects.chronos2_server.decode import MEDIAN, Asked, Compared
 from gateway.dialects.chronos2_server.types import (
@@ -36,7 +37,7 @@ PYTHON = platform.python_version()
 def univariate(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     assert isinstance(answer, Forecast)
     (output,) = _made(answer)
-    return _reply(_forecast(answer, output), notices(answer))
+    return _reply(_forecast(answer, output), _notices(answer))
 
 
 def multi_series(call: Call, answer: BatchAnswer) -> Reply:
@@ -49,7 +50,7 @@ def multi_series(call: Call, answer: BatchAnswer) -> Reply:
         for output in _made(result):
             found[_asked(output).item] = result, output
     answers = [result for result in answer.results if isinstance(result, Forecast)]
-    return Reply(body=_results([found[i] for i in range(len(found))]), headers=notices(*answers))
+    return Reply(body=_results([found[i] for i in range(len(found))]), headers=_notices(*answers))
 
 
 def _results(found: list[tuple[Forecast, SeriesForecast]]) -> Iterator[bytes]:
@@ -82,7 +83,7 @@ def anomalies(call: Call, answer: Forecast | ForecastPlan) -> Reply:
     body = AnomalyReportBody(
         anomalies=points, total_points=len(points), num_anomalies=found, anomaly_rate=found / len(points)
     )
-    return _reply(body, notices(answer))
+    return _reply(body, _notices(answer))
 
 
 def z_score(value: float, expected: float, lower: float, upper: float) -> float:
@@ -115,7 +116,7 @@ def backtest(call: Call, answer: Forecast | ForecastPlan) -> Reply:
             rmse=scale * float(np.sqrt(np.mean(scaled**2))),
             errors=errors.tolist(),
         )
-    return _reply(body, notices(answer))
+    return _reply(body, _notices(answer))
 
 
 # -- parts ---
@@ -154,11 +155,10 @@ def _quantile(answer: Forecast, output: SeriesForecast, level: float) -> list[fl
     return found
 
 
-def notices(*answers: Forecast) -> dict[str, str]:
-    """What a caller should know of a forecast, in a header: the bodies have no place for it."""
-    told = (n.sentence for a in answers for o in a.outputs if isinstance(o, SeriesForecast) for n in o.notices)
-    text = " ".join(dict.fromkeys(told)).encode("ascii", "replace").decode()
-    return {"x-forecast-notices": text[:2048]} if text else {}
+def _notices(*answers: Forecast) -> dict[str, str]:
+    """What a caller should know of forecasts, in a header: the bodies have no place for it."""
+    made = (o for a in answers for o in a.outputs if isinstance(o, SeriesForecast))
+    return notices.header(n for output in made for n in output.notices)
 
 
 def _reply(body: msgspec.Struct, headers: dict[str, str] | None = None) -> Reply:
