@@ -39,7 +39,7 @@ from gateway.dialects.canonical.types import ErrorBody
 from gateway.domain import Caller, ForecastRequest, Parameters, SeriesInput
 from gateway.engine import Engine
 from gateway.errors import Code, GatewayError
-from gateway.http import account, dialect_pages, gradio, health, jobs, models, openapi, operations, pages, usage
+from gateway.http import account, dialect_pages, gradio, health, job_routes, models, openapi, operations, pages, usage
 from gateway.http.account import Account
 from gateway.http.accounts import Accounts, open_accounts
 from gateway.http.compression import CompressionMiddleware
@@ -176,7 +176,7 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     ]
     described = [
         *map(promise.over, described),
-        *jobs.endpoints(later, render_error, examples.JOBS),
+        *job_routes.endpoints(later, render_error, examples.JOBS),
         # their answers hold keys, which are kept nowhere, not even for a repeated call
         *account.endpoints(Account(accounts.ring, accounts.sessions, accounts.access), render_error),
     ]
