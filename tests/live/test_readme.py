@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,20 @@ def test_the_upload_is_a_job(client: httpx.Client) -> None:
     lines = re.search(r"<<'END'\n(.*)END", block("## Jobs", "sh"), re.DOTALL)[1]
     answer = client.post("/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
     assert (answer.status_code, answer.json()["progress"]["total"]) == (202, 2)
+
+
+def test_the_ensemble_is_blended(client: httpx.Client) -> None:
+    body = re.search(r"-d '(.*)'", block("## Several models, and looking back", "sh"), re.DOTALL)[1]
+    answer = client.post("/v1/forecast/ensemble", content=body, headers={"content-type": "application/json"}).json()
+    assert [r["status"] for r in answer["ranked_results"]] == ["selected"] * 3
+    assert len(answer["ensemble_result"]["outputs"][0]["mean"]) == 6
+
+
+def test_the_keys_are_made(tmp_path: Path) -> None:
+    for command in block("## Keys, limits, usage", "sh").splitlines():
+        args = [*shlex.split(command)[1:], "--data-dir", str(tmp_path)]
+        run = "import sys; from gateway.cli import main; sys.exit(main())"
+        done = subprocess.run(
+            [sys.executable, "-c", run, *args], check=True, capture_output=True, text=True, timeout=120
+        )
+        assert done.stdout.startswith("fg_")
