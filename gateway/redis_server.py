@@ -30,9 +30,10 @@ LOOK_S = 0.5  # between looks at a server that another gateway runs
 PAUSE_S = 0.5  # before a server that died is started again
 LONGEST_PAUSE_S = 10.0
 
-# Sets the signal that the child gets when its parent dies, and the umask (uvloop takes none); becomes redis-server.
+# Sets the signal that the child gets when its parent dies (macOS has none) and the umask (uvloop takes none), then
+# becomes redis-server.
 WRAPPER = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.umask(0o077); "
+    "import ctypes, os, sys; getattr(ctypes.CDLL(None), 'prctl', max)(1, 15); os.umask(0o077); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
 )
 

@@ -57,9 +57,13 @@ async def running(
     models: tuple[str, ...] = ("*",),
     embedded: bool = True,
     redis_url: str | None = None,
+    answers: bool = True,
     **jobs: object,
 ) -> AsyncIterator[Running]:
-    """Start an engine and jobs on `data_dir`; `jobs` are fields of JobSettings."""
+    """Start an engine and jobs on `data_dir`; `jobs` are fields of JobSettings.
+
+    Waits for Redis if it `answers`.
+    """
     settings = Settings(
         server=ServerSettings(data_dir=str(data_dir)),
         engine=engine or EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S),
@@ -73,7 +77,7 @@ async def running(
     pool.start()
     redis = connect(redis_url or f"unix://{data_dir}/redis/redis.sock")
     try:
-        yield Running(await answering(pool), service, made, JobStore(redis, retention_s=60.0))
+        yield Running(await answering(pool) if answers else pool, service, made, JobStore(redis, retention_s=60.0))
     finally:
         await redis.aclose()
         await pool.stop(grace_s)

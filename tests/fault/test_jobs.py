@@ -498,3 +498,20 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+def test_without_redis_only_jobs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.redis_server.find_server", lambda: None)
+
+    async def main() -> None:
+        async with running(tmp_path, answers=False) as run:
+            deadline = asyncio.get_running_loop().time() + HANG_LIMIT_S
+            assert means(await run.service.forecast(request([7.0]), caller=ALICE, deadline=deadline)) == [7.0]
+            work = BacktestRequest(forecast=request([7.0]))
+            assert len((await run.jobs.backtest(work, caller=ALICE, deadline=deadline)).outputs) == 1
+            for call in (run.jobs.submit(ORDER, request([1.0]), ALICE), run.jobs.jobs(ALICE)):
+                with pytest.raises(GatewayError, match="Install one") as refused:
+                    await call
+                assert refused.value.code is Code.UNAVAILABLE
+
+    asyncio.run(main())
