@@ -18,6 +18,7 @@ from gateway.dialects import bodies
 from gateway.dialects.base import Call, Steps
 from gateway.dialects.canonical import slices
 from gateway.dialects.canonical.media import Format
+from gateway.dialects.canonical.slices import LONGEST
 from gateway.dialects.datarobot.errors import bad_rows
 from gateway.domain import Array
 from gateway.errors import Code, GatewayError
@@ -27,6 +28,7 @@ Row = dict[str, Cell]
 
 ROWS_A_STEP = 256
 MAX_ROWS = 2_000_000  # a body of the largest size holds fewer that say anything
+MAX_COLUMNS = 10_000
 EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"})
 _ENCODINGS = {"utf-8": "utf-8-sig", "utf8": "utf-8-sig", "us-ascii": "utf-8-sig", "iso-8859-1": "latin-1"}
 _ENCODINGS |= {"latin-1": "latin-1", "latin1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252"}
@@ -143,7 +145,7 @@ def _decoded(content: bytes, header: Message) -> str:
 
 
 def _of_csv(text: str, wanted: Sequence[str] | None) -> Steps[Table]:
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = csv.reader(_lines(text), strict=True)
     try:
         names = [name.strip() for name in next(lines, [])]
         if len(set(names)) != len(names):
@@ -159,11 +161,21 @@ def _of_csv(text: str, wanted: Sequence[str] | None) -> Steps[Table]:
             for column, i in zip(columns, kept, strict=True):
                 column.append(None if line[i].strip() in EMPTY else line[i])
             rows += 1
+            if rows > MAX_ROWS:
+                break
             if rows % ROWS_A_STEP == 0:
                 yield
     except csv.Error as exc:
         raise bad_rows(f"The body is not CSV: {exc} in line {lines.line_num}.") from None
     return _checked(dict(zip((names[i] for i in kept), columns, strict=True)), rows)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text; one that would make millions of cells is not looked into."""
+    for line in io.StringIO(text, newline=""):
+        if len(line) > LONGEST:
+            raise bad_rows(f"A line of the CSV is longer than {LONGEST} characters.")
+        yield line
 
 
 # -- JSON ---
@@ -176,6 +188,8 @@ def _of_json(content: bytes, wanted: Sequence[str] | None) -> Steps[Table]:
     columns: dict[str, list[Cell]] = {}
     rows = 0
     for piece in slices.of_array(content, Format.JSON):
+        if len(piece) > LONGEST:
+            raise bad_rows(f"A row is longer than {LONGEST} bytes.")
         part = _JSON_ROWS.decode(piece) if piece else []
         names = dict.fromkeys(chain.from_iterable(part)) if wanted is None else wanted
         for name in names:
@@ -183,6 +197,8 @@ def _of_json(content: bytes, wanted: Sequence[str] | None) -> Steps[Table]:
                 column = columns.setdefault(name, [None] * rows)
                 column += _cells([row.get(name) for row in part])
         rows += len(part)
+        if rows > MAX_ROWS or len(columns) > MAX_COLUMNS:
+            break
         for column in columns.values():
             column += [None] * (rows - len(column))
         yield
@@ -239,6 +255,8 @@ def _parts(content: bytes, boundary: bytes) -> Iterator[tuple[Message, bytes]]:
 
 
 def _checked(columns: dict[str, list[Cell]], rows: int) -> Table:
+    if len(columns) > MAX_COLUMNS:
+        raise bad_rows(f"More than the {MAX_COLUMNS} columns that one call takes.")
     if rows > MAX_ROWS:
         raise bad_rows(f"More than the {MAX_ROWS} rows that one call takes: split them.")
     if not rows:

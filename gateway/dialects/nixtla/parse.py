@@ -39,7 +39,6 @@ MOST_WINDOWS = 100  # of one series, where the whole history is asked for
 _FORECAST = msgspec.json.Decoder(wire.ForecastRequest)
 _CROSS_VALIDATION = msgspec.json.Decoder(wire.CrossValidationRequest)
 _ANOMALIES = msgspec.json.Decoder(wire.AnomalyRequest)
-_SIZES = msgspec.json.Decoder(list[int])
 _ROWS = msgspec.json.Decoder(list[Raw] | None)
 
 
@@ -131,7 +130,7 @@ def _series(
     that are not, and over the later part of the series itself."""
     flat = sent.series
     values = yield from bodies.numbers(flat.y, body, ("series", "y"))
-    sizes = _sizes(flat, body, len(values))
+    sizes = yield from _sizes(flat, body, len(values))
     past = yield from _features(flat.X, body, "X", len(values), flat.categorical_exog or ())
     future: list[CovariateValues] = []
     if ahead is None:
@@ -139,10 +138,7 @@ def _series(
         future = yield from _features(flat.X_future, body, "X_future", columns, flat.categorical_exog or ())
     if len(future) > len(past):
         raise GatewayError.invalid(Fault(("series", "X_future"), f"{len(future)} features, and X has {len(past)}"))
-    starts = flat.start_datetime or [None] * len(sizes)
-    if len(starts) != len(sizes):
-        msg = f"Expected one a series: {len(sizes)}, got {len(starts)}"
-        raise GatewayError.invalid(Fault(("series", "start_datetime"), msg))
+    starts = yield from _starts(flat, body, len(sizes))
     known = range(len(future)) if ahead is None else [k for k in range(len(past)) if k not in ahead]
     found: list[SeriesInput] = []
     faults: list[Fault] = []
@@ -172,22 +168,35 @@ def _series(
     return tuple(found)
 
 
-def _sizes(flat: wire.Series, body: Envelope, rows: int) -> list[int]:
+def _sizes(flat: wire.Series, body: Envelope, rows: int) -> Steps[list[int]]:
     """Observations of each series, all of `y` in sum."""
-    try:
-        sizes = _SIZES.decode(body.whole(flat.sizes))
-    except msgspec.ValidationError as exc:
-        raise GatewayError.invalid(Fault(("series", "sizes"), str(exc).replace("`", ""), "type_error")) from None
     place = ("series", "sizes")
-    if not sizes:
+    found = yield from bodies.numbers(flat.sizes, body, place)
+    if not found.size:
         raise GatewayError.invalid(Fault(place, "Expected at least one series"))
-    if len(sizes) > MAX_SERIES:
+    if found.size > MAX_SERIES:
         raise GatewayError.invalid(Fault(place, f"at most {MAX_SERIES} series in one call: send num_partitions"))
-    if min(sizes) < 1:
-        raise GatewayError.invalid(Fault((*place, sizes.index(min(sizes))), "Expected at least one observation"))
-    if sum(sizes) != rows:
-        raise GatewayError.invalid(Fault(place, f"{sum(sizes)} observations in sum, and y has {rows}"))
-    return sizes
+    odd = ~((found >= 1) & (found == np.floor(found)))
+    if odd.any():
+        raise GatewayError.invalid(Fault((*place, int(odd.argmax())), "Expected at least one observation"))
+    if found.sum() != rows:
+        raise GatewayError.invalid(Fault(place, f"{found.sum():g} observations in sum, and y has {rows}"))
+    return [int(size) for size in found.tolist()]
+
+
+def _starts(flat: wire.Series, body: Envelope, count: int) -> Steps[list[str | None]]:
+    """The first stamp of each series, where they were sent."""
+    if not bytes(flat.start_datetime) or bytes(flat.start_datetime) == b"null":
+        return [None] * count
+    found = yield from bodies.values(flat.start_datetime, body, ("series", "start_datetime"))
+    if len(found) != count:
+        msg = f"Expected one a series: {count}, got {len(found)}"
+        raise GatewayError.invalid(Fault(("series", "start_datetime"), msg))
+    if isinstance(found, tuple):
+        return list(found)
+    if not np.isnan(found).all():
+        raise GatewayError.invalid(Fault(("series", "start_datetime"), "Expected dates, got numbers", "type_error"))
+    return [None] * count
 
 
 def _features(
@@ -204,9 +213,9 @@ def _features(
                 rows += _ROWS.decode(piece) or []
             except msgspec.ValidationError as exc:
                 raise GatewayError.invalid(Fault(place, str(exc).replace("`", ""), "type_error")) from None
+        if len(rows) > MAX_COVARIATES:
+            raise GatewayError.invalid(Fault(place, f"Expected at most {MAX_COVARIATES} features"))
         yield
-    if len(rows) > MAX_COVARIATES:
-        raise GatewayError.invalid(Fault(place, f"Expected at most {MAX_COVARIATES} features, got {len(rows)}"))
     found: list[CovariateValues] = []
     for k, row in enumerate(rows):
         values = yield from bodies.values(row, body, (*place, k))

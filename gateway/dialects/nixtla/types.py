@@ -20,8 +20,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Raw  # observations of each series
     X: Raw = ABSENT  # [feature][observation]: the features known ahead first, then those of the past only
     X_future: Raw = ABSENT  # [feature][series and step]
-    start_datetime: list[str | None] | None = None
-    categorical_exog: list[int] | None = None  # rows of X that hold categories
+    start_datetime: Raw = ABSENT  # of each series
+    categorical_exog: Annotated[list[int], Meta(max_length=1000)] | None = None  # rows of X that hold categories
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,9 @@ class CrossValidationRequest(ForecastRequest, frozen=True, kw_only=True):
     n_windows: Count | None = None
     step_size: Count | None = None
     full_history: bool | None = None  # as many windows as there are, for the client's `add_history`
-    hist_exog: list[int] | None = None  # rows of X that are not known ahead; none sent: all are
+    hist_exog: Annotated[list[int], Meta(max_length=1000)] | None = (
+        None  # rows of X that are not known ahead; none sent: all are
+    )
 
 
 class AnomalyRequest(Request, frozen=True, kw_only=True):

@@ -119,6 +119,8 @@ def invocation(call: Call) -> Steps[ForecastRequest]:
 
 
 def _request(content: bytes, model: str) -> Steps[ForecastRequest]:
+    if content.count(b'"target"') > 4 * MAX_SERIES:  # quick, and before millions of tiny series are made
+        raise GatewayError.invalid(Fault(("inputs",), f"at most {MAX_SERIES} series in one call; split them"))
     sent, body = yield from bodies.decoded(content, _DECODER)
     controls = sent.parameters or Controls()
     levels = DEFAULT_LEVELS if controls.quantile_levels is None else controls.quantile_levels
