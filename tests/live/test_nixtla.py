@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 from tests.clients import python_of, run
 from tests.serving import Gateway
@@ -152,3 +153,13 @@ def test_what_is_refused_is_raised_at_once(said: dict[str, Any]) -> None:
     kind, status, body = said["too_far"]
     assert (kind, status) == ("ApiError", 422)
     assert body["detail"].startswith("h: ")
+
+
+def test_a_compressed_body_need_not_say_its_size(gateway: Gateway) -> None:
+    body = json.dumps({"series": {"y": [1.0, 2.0, None] * 1000, "sizes": [3000]}, "h": 1, "freq": "D"}).encode()
+    packed = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(body)
+    assert zstandard.get_frame_parameters(packed).content_size == zstandard.CONTENTSIZE_UNKNOWN
+    with gateway.client() as caller:
+        plain = caller.post("/v2/forecast", content=body).raise_for_status().json()
+        answer = caller.post("/v2/forecast", content=packed, headers={"content-encoding": "zstd"})
+    assert answer.json()["mean"] == plain["mean"]
