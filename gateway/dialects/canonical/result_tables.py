@@ -6,6 +6,7 @@ The module imports pyarrow, as `job_tables` does: when the first such table is a
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -89,7 +90,7 @@ class _Rows:
         self._levels = levels
         self._numbers: list[npt.NDArray[np.int64]] = []  # index, step and channel; (3, rows) each, -1 for none
         self._values: list[Array] = []  # mean and levels; (1 + levels, rows) each, NaN for none
-        self._texts: list[tuple[pa.Array, ...]] = []  # item id, timestamp and error
+        self._texts: tuple[list[str | None], ...] = ([], [], [])  # item id, timestamp and error
         self.rows = 0
 
     def add(self, index: int, output: SeriesForecast | SeriesError) -> None:
@@ -97,33 +98,32 @@ class _Rows:
         item = _item_id(output.metadata)
         if isinstance(output, SeriesError):
             self._append(np.array([[index], [-1], [-1]]), np.full((1 + self._levels, 1), np.nan))
-            self._texts.append((_repeated(item, 1), _repeated(None, 1), _repeated(output.sentence, 1)))
+            self._tell(item, (None,), output.sentence)
             return
         horizon, channels = output.mean.shape
         count = horizon * channels
         steps, places = np.repeat(np.arange(1, horizon + 1), channels), np.tile(np.arange(channels), horizon)
         values = np.concatenate([output.mean.reshape(1, count), output.quantiles.reshape(-1, count)])
         self._append(np.stack([np.full(count, index), steps, places]), values)
-        stamps = output.timestamps
-        times = _repeated(None, count) if stamps is None else pa.array(stamps, pa.string()).take(pa.array(steps - 1))
-        self._texts.append((_repeated(item, count), times, _repeated(None, count)))
+        stamps = output.timestamps or (None,) * horizon
+        self._tell(item, stamps if channels == 1 else [s for s in stamps for _ in range(channels)], None)
 
     def _append(self, numbers: npt.NDArray[np.int64], values: Array) -> None:
         self._numbers.append(numbers)
         self._values.append(values)
         self.rows += values.shape[1]
 
+    def _tell(self, item: str | None, times: Sequence[str | None], error: str | None) -> None:
+        for texts, of_rows in zip(self._texts, ([item] * len(times), times, [error] * len(times)), strict=True):
+            texts.extend(of_rows)
+
     def table(self, schema: pa.Schema) -> pa.Table:
         numbers, values = np.concatenate(self._numbers, axis=1), np.concatenate(self._values, axis=1)
         index, step, channel = (pa.array(row, mask=row < 0) for row in numbers)
-        item, time, error = (pa.chunked_array(column) for column in zip(*self._texts, strict=True))
+        item, time, error = (pa.array(texts, pa.string()) for texts in self._texts)
         found = [pa.array(row, from_pandas=True) for row in values]
         columns = [index, item, step.cast(pa.int32()), time, channel.cast(pa.int32()), *found, error]
         return pa.table(columns, schema=schema)
-
-
-def _repeated(text: str | None, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(text, pa.string()), count)
 
 
 def forecast_of(answer: Answer) -> Forecast:
