@@ -1,7 +1,8 @@
 """A job of 2,000 series while its worker, its Redis and its gateway are killed, each in turn and in the middle of work.
 
-The gateway holds the data directory and runs no chunks itself; two workers of one slot each do. A gated series stops
-the chunk that holds it, so that whatever is killed is killed in the middle.
+The gateway holds the data directory and runs no chunks itself; workers of one slot each do. A gated series stops the
+chunk that holds it, so that whatever is killed is killed in the middle, and the gate tells chunks apart by their size:
+a series with much metadata is a chunk of its own, and cuts the one before it short.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +31,9 @@ from tests.serving import COMMAND, REPOSITORY, Gateway, Table, serving
 SERIES, CHUNK = 2000, 16
 MODEL = "test/scripted"
 HANG_LIMIT_S = 75.0  # five times what is promised for a killed worker's chunk
-GATED = (0, CHUNK, 40 * CHUNK, 80 * CHUNK)  # series whose chunks wait at the gate
+LARGE = 8  # the series with much metadata
+GATED = (0, LARGE, LARGE + 1 + 40 * CHUNK, LARGE + 1 + 80 * CHUNK)  # series whose chunks wait at the gate
+SHORT, SINGLE, USUAL = str(LARGE), "1", str(CHUNK)  # sizes of their chunks
 
 
 def config(gate: Gate) -> dict[str, Table]:
@@ -42,17 +46,18 @@ def config(gate: Gate) -> dict[str, Table]:
 
 
 class Starts:
-    """Counts batches that come to the gate; the pipe gives what several of them wrote as one text."""
+    """The chunks that came to the gate, by size; the pipe gives what several of them wrote as one text."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._written = ""
+        self._seen: list[str] = []
 
-    def wait(self) -> None:
-        """Block until one more batch is at the gate."""
-        while len(self._written) < len(str(CHUNK)):
-            self._written += self._gate.wait_until_started()
-        self._written = self._written[len(str(CHUNK)) :]
+    def wait(self, *sizes: str) -> str:
+        """Block until a chunk of one of these sizes is at the gate that was not told of before."""
+        while not (found := [size for size in self._seen if size in sizes]):
+            self._seen += re.findall(f"{USUAL}|{SHORT}|{SINGLE}", self._gate.wait_until_started())
+        self._seen.remove(found[0])
+        return found[0]
 
 
 @contextlib.contextmanager
@@ -93,7 +98,8 @@ def lines() -> Iterator[bytes]:
     yield json.dumps({"type": "forecast", "request": {"model": MODEL, "parameters": parameters}}).encode() + b"\n"
     for i in range(SERIES):
         target = [[WAIT if i in GATED else 0.0], *[[0.0]] * 6, [float(i)]]
-        yield json.dumps({"target": target, "metadata": {"number": i}}).encode() + b"\n"
+        metadata = {"number": i, "filler": "x" * (5 << 19 if i == LARGE else 0)}
+        yield json.dumps({"target": target, "metadata": metadata}).encode() + b"\n"
 
 
 def submitted(gateway: Gateway) -> str:
@@ -130,28 +136,29 @@ def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
             second = workers.enter_context(worker(folder, "second"))
             id = submitted(gateway)
             # Two workers hold two chunks at once: both are at the gate before it was opened for either.
-            starts.wait()
-            starts.wait()
+            starts.wait(SHORT)
+            starts.wait(SINGLE)
             assert done(gateway, id) == 0
+            others = [workers.enter_context(worker(folder, name)) for name in ("third", "fourth")]
 
+            engine = psutil.Process(first.pid).children(recursive=True)
             os.kill(first.pid, signal.SIGKILL)
             began = time.monotonic()
+            _, alive = psutil.wait_procs(engine, timeout=HANG_LIMIT_S)
+            assert alive == []  # else it might be them whom the gate lets through
             gate.open()
-            starts.wait()
+            starts.wait(SHORT, SINGLE)
             print(f"a killed worker's chunk was taken again after {time.monotonic() - began:.1f} s")
-            third = workers.enter_context(worker(folder, "third"))
-            gate.open()
+            starts.wait(USUAL)
+            starts.wait(USUAL)  # three workers are in the middle of three chunks
 
-            starts.wait()  # the next gated chunk
             redis = int((folder / "data" / "redis" / "redis.pid").read_text())
             assert "redis-server" in " ".join(psutil.Process(redis).cmdline())
             os.kill(redis, signal.SIGKILL)
             began = time.monotonic()
             until(lambda: done(gateway, id) > 0)
-            print(f"Redis was back after {time.monotonic() - began:.1f} s")
-            gate.open()
+            print(f"Redis was back after {time.monotonic() - began:.1f} s, with {done(gateway, id)} series done")
 
-            starts.wait()  # the last gated chunk, perhaps after the one before was run once more
             os.killpg(gateway.process.pid, signal.SIGKILL)
             gateway.process.wait()
         with serving(folder, config=settings, ready=False) as gateway:
@@ -163,8 +170,7 @@ def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
             assert state["status"] == "completed"
             assert state["progress"] == {"done": SERIES, "total": SERIES, "failed": 0}
             check_result(gateway, id)
-            assert second.poll() is None
-            assert third.poll() is None
+            assert [process.poll() for process in (second, *others)] == [None] * 3
 
 
 @contextlib.contextmanager
