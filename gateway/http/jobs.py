@@ -177,6 +177,8 @@ class JobEndpoints:
     async def watch(self, request: Request) -> Response:
         changes = self.jobs.events(_id(request), _caller(request))
         first = await anext(changes)
+        if request.method == "HEAD":
+            return Response(media_type=events.MEDIA_TYPE)
         stream = events.stream(first, changes, partial(_stopping, request))
         return StreamingResponse(stream, media_type=events.MEDIA_TYPE, headers={"cache-control": "no-store"})
 
@@ -197,6 +199,8 @@ class JobEndpoints:
             return Response(await self._whole(call, job, caller), media_type=bodies.form_of(call).value)
         if shape is Shape.WHOLE:
             return await self._page(call, job, caller, query)
+        if request.method == "HEAD":
+            return Response(media_type=bodies.LINES if shape is Shape.LINES else bodies.TABLE)
         operation = self.operations[job.type]
         part = self.jobs.slices(job.id, caller, first=query.offset or 0, count=query.limit)
         slices = await results.begun(part)

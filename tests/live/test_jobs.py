@@ -131,6 +131,14 @@ def test_a_key_is_answered_once_on_any_post(client: httpx.Client) -> None:
     assert client.post("/v1/forecast", json=request(2), headers=headers).status_code == 409
 
 
+def test_a_head_of_a_stream_is_no_stream(jobs_client: httpx.Client, gate: Gate) -> None:
+    id = waiting(jobs_client, gate)
+    assert jobs_client.head(f"/v1/jobs/{id}/events").headers["content-type"].startswith("text/event-stream")
+    lines = jobs_client.head(f"/v1/jobs/{id}/result", headers={"accept": "application/x-ndjson"})
+    assert (lines.status_code, lines.headers["content-type"]) == (200, "application/x-ndjson")
+    jobs_client.delete(f"/v1/jobs/{id}").raise_for_status()
+
+
 def test_msgpack_is_answered_in_kind(client: httpx.Client) -> None:
     headers = {"content-type": "application/msgpack"}
     body = msgspec.msgpack.encode({"type": "forecast", "request": request(2)})
