@@ -45,8 +45,8 @@ class OhlcvBody(msgspec.Struct, frozen=True, kw_only=True):
     high: Raw
     low: Raw
     close: Raw
-    volume: Raw | None = None
-    amount: Raw | None = None
+    volume: Raw = Raw(b"null")
+    amount: Raw = Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +113,14 @@ def _sent(content: bytes) -> Steps[Candles]:
         raise GatewayError.invalid(Fault(("close",), f"Expected at least {FEWEST} candles, got {len(close)}"))
     columns: dict[str, Array] = {}
     for name in ("open", "high", "low", "volume", "amount"):
-        raw: Raw | None = getattr(body, name)
-        if raw is not None:
+        raw: Raw = getattr(body, name)
+        if bytes(raw) != b"null" or name in PRICES:
             columns[name] = yield from _column(raw, envelope, name)
             if len(columns[name]) != len(close):
                 told = f"Expected {len(close)} values, one for each of close, got {len(columns[name])}"
                 raise GatewayError.invalid(Fault((name,), told))
-    if "amount" in columns and "volume" not in columns:
-        raise GatewayError.invalid(Fault(("volume",), "An amount needs the volume too", "missing"))
+    if "volume" not in columns:
+        columns.pop("amount", None)  # as the reference has it: no volume, no amount
     calendar = yield from calendars.of_stamps(envelope.whole(body.timestamps), None, len(close), ("timestamps",))
     assert calendar.start is not None, "it has stamps"
     return Candles(start=calendar.start, frequency=calendar.frequency, close=close, **columns)
