@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -70,13 +70,20 @@ class Workers:
     async def now(self) -> tuple[Heartbeat, ...]:
         if time.monotonic() - self._at > LOOK_S:
             beats = await self._store.heartbeats()
-            self._seen = tuple(msgspec.msgpack.decode(beat, type=Heartbeat) for beat in beats)
+            self._seen = tuple(_readable(beats))
             self._at = time.monotonic()
         return self._seen
 
     async def slots(self, model: str) -> int:
         """Chunks of a model that can run at a time."""
         return sum(w.slots for w in await self.now() if model in w.models)
+
+
+def _readable(beats: Iterable[bytes]) -> Iterator[Heartbeat]:
+    """The heartbeats of this release's kind."""
+    for beat in beats:
+        with contextlib.suppress(msgspec.DecodeError):
+            yield msgspec.msgpack.decode(beat, type=Heartbeat)
 
 
 class Coordinator:

@@ -26,7 +26,7 @@ PRIORITIES = 10  # each way
 STEP_MS = 10**9  # 11 days: between one priority and the next
 LOOK_AHEAD = 16  # entries of a queue that are looked at: the first may be taken already
 HANG_S = 24 * 3600.0  # nothing that a lease watches over needs a limit by arq
-HELD_S = 60.0  # arq looks at a ticket again after this; the store knows if it runs still
+HELD_S = 10.0  # arq looks at a ticket again after this; the store knows if it runs still
 
 
 @dataclass(frozen=True, slots=True)
