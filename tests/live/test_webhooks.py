@@ -6,12 +6,14 @@ import base64
 import hashlib
 import hmac
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.live.jobs import ended, request, submitted
 from tests.receiver import Received, receiving
+from tests.serving import serving
 
 HANG_S = 60.0
 
@@ -52,3 +54,21 @@ def test_a_callback_to_this_network_is_refused_unless_the_operator_allows_it(cli
     answer = client.post("/v1/jobs", json={"type": "forecast", "request": request(), "callback_url": url})
     assert answer.status_code == 422
     assert [fault["loc"] for fault in answer.json()["detail"]] == [["body", "callback_url"]]
+
+
+@pytest.mark.slow
+def test_what_is_owed_survives_the_gateway(tmp_path: Path) -> None:
+    """And is delivered by the next one, under the same id."""
+    config = {"engine": {"workers": 1, "statistical_workers": 1}, "jobs": {"webhook_allow_private": True}}
+    with receiving([500, 200]) as receiver:
+        with serving(tmp_path, config=config) as gateway:
+            with gateway.client() as client:
+                submitted(client, "forecast", request(), callback_url=receiver.url)
+            refused = receiver.callbacks.get(timeout=HANG_S)
+            gateway.process.kill()
+            gateway.process.wait(HANG_S)
+        with serving(tmp_path, config=config) as gateway, gateway.client() as client:
+            taken = receiver.callbacks.get(timeout=3 * HANG_S)  # a try of the killed one holds it for a minute
+            assert is_signed(taken, client.get("/api/account/webhook-secret").json()["secret"])
+    assert taken.headers["webhook-id"] == refused.headers["webhook-id"]
+    assert taken.body == refused.body
