@@ -151,6 +151,7 @@ class Events:
                 if isinstance(message, ProcessCompleted):
                     self._read(found, message.event_id or "")
                     if not found.unread:
+                        self._forget(found)  # others who listen to it are let go, too
                         yield messages.CloseStream()
                         return
                 elif isinstance(message, messages.CloseStream):
@@ -205,7 +206,8 @@ class Events:
 async def _next(session: Session) -> Message:
     """The next message, or a heartbeat where there is none for a while."""
     try:
-        return await asyncio.wait_for(session.messages.get(), HEARTBEAT_S)
+        async with asyncio.timeout(HEARTBEAT_S):  # `wait_for` loses a cancellation that comes with a message
+            return await session.messages.get()
     except TimeoutError:
         return messages.Heartbeat()
 

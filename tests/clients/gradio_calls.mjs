@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { Client } from "@gradio/client";
 
 const { candles } = JSON.parse(readFileSync(0, "utf8"));
-const client = await Client.connect(process.argv[2]);
+const client = await Client.connect(process.argv[2], { events: ["data", "status"] });
 
 const refused = async (...call) => client.predict(...call).then(() => null, (error) => error.message ?? String(error));
 
@@ -17,9 +17,9 @@ const info = await client.view_api();
 const statuses = [];
 for await (const message of client.submit("/predict_api", { hour_idx: 2 })) {
   if (message.type === "status") statuses.push(message.stage);
-  if (message.type === "data") break;
+  if (statuses.at(-1) === "complete" || statuses.at(-1) === "error") break;
 }
-console.log(
+process.stdout.write(
   JSON.stringify({
     api: api.data,
     plot: plot.data,
@@ -29,5 +29,5 @@ console.log(
     statuses,
     refused: await refused("/predict_api", { hour_idx: 25 }),
   }),
+  () => process.exit(0), // the client keeps connections open
 );
-process.exit(0);
