@@ -55,6 +55,14 @@ class Caller:
             size += len(parts[-1])
         return b"".join(parts)
 
+    def stream(self, path: str) -> bytes:
+        """All that a stream says until it ends, in its chunks."""
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n{self._headers}\r\n".encode())
+        received = bytearray()
+        while not received.endswith(b"0\r\n\r\n"):
+            received += self._socket.recv(1 << 20)
+        return bytes(received)
+
 
 def request(model: str, series: int, points: int, horizon: int) -> bytes:
     """A body of random walks."""

@@ -462,3 +462,37 @@ def test_the_calendar_needs_numpy_only() -> None:
     code = f"import sys; sys.path[:0] = {sys.path!r}; import gateway.timeline; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert not {"pandas", "dateutil", "msgspec", "torch", "scipy"} & set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2024-02-29", "2024-02-29 00:00:00", "2024-02-29T23:59:59Z"],
+        ["0001-01-01T00:00:00", "9999-12-31T23:59:59Z"],
+        ["0000-01-01T00:00:00"],
+        ["2023-02-29"],
+        ["2024-01-01T24:00:00"],
+        ["2024-01-01T00:00:60Z"],
+        ["2024-01-01Z"],
+        ["2024-01-01\n2024-01-02"],
+        ["2024-01-01T00:00:00", "2024-01-01T00:00:00+01:00"],
+        ["2024-01-01T00:00:00.5"],
+        ["２０２４-01-01"],
+    ],
+)
+def test_stamps_read_at_once_are_those_read_one_by_one(texts):
+    """Plain stamps of UTC go a faster way: to the same points, and to the same refusals."""
+
+    def one_by_one():
+        return [(s.seconds - s.offset_minutes * 60, s.nanos) for s in map(parse_start, texts)]
+
+    try:
+        expected = one_by_one()
+    except TimelineError as error:
+        with pytest.raises(TimelineError) as caught:
+            parse_stamps(texts)
+        assert caught.value.sentence == error.sentence
+    else:
+        found = parse_stamps(texts)
+        offset = parse_start(texts[0]).offset_minutes * 60
+        assert [(s - offset, n) for s, n in zip(found.seconds.tolist(), found.nanos.tolist(), strict=True)] == expected
