@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from arq.connections import ArqRedis
@@ -168,10 +168,11 @@ class Taking:
     def _taker(self, model: str) -> _Taker:
         taker = self._takers.get(model)
         if taker is None:
+            queue = keys.QUEUE(model)
             taker = self._takers[model] = _Taker(
                 self._slots,
-                functions=[func(self._chunk, name="chunk", timeout=HANG_S, keep_result=0, max_tries=1000)],
-                queue_name=keys.QUEUE(model),
+                functions=[func(self._runner(queue), name="chunk", timeout=HANG_S, keep_result=0, max_tries=1000)],
+                queue_name=queue,
                 redis_pool=self._arq,
                 handle_signals=False,
                 max_jobs=self._slots.count,
@@ -183,8 +184,16 @@ class Taking:
             taker.in_progress_timeout_s = HELD_S
         return taker
 
-    async def _chunk(self, context: dict[str, Any], job: str, chunk: int, number: int) -> None:
-        await self._run(Ticket(job, chunk, number))
+    def _runner(self, queue: str) -> Callable[..., Awaitable[None]]:
+        """What arq calls with a ticket of `queue`."""
+
+        async def chunk(context: dict[str, Any], job: str, chunk: int, number: int) -> None:
+            ticket = Ticket(job, chunk, number)
+            # arq would leave it there until the chunk is done, and nobody would see past many such tickets.
+            await cast(Awaitable[int], self._redis.zrem(queue, ticket.id))
+            await self._run(ticket)
+
+        return chunk
 
     def _ended(self, taker: _Taker, name: str, task: Any) -> None:
         taker.tasks.pop(name, None)

@@ -352,6 +352,24 @@ def test_an_urgent_job_goes_first(tmp_path: Path, gate: Gate) -> None:
     asyncio.run(main())
 
 
+def test_a_worker_sees_past_what_many_others_run(tmp_path: Path, gate: Gate) -> None:
+    """Twenty chunks that run do not hide the one that waits behind them."""
+
+    async def main() -> None:
+        async with running(tmp_path, card(gate=gate), job_slots=20, chunk_series=1) as run:
+            busy = await run.jobs.submit(ORDER, request(range(20), acts=dict.fromkeys(range(20), WAIT)), ALICE)
+            await asyncio.to_thread(gate.wait_until_started)
+            async with asyncio.timeout(HANG_LIMIT_S):
+                while sum(w.busy for w in await run.jobs.workers()) < 20:  # noqa: ASYNC110 - Redis sets no event
+                    await asyncio.sleep(0.05)
+            async with running(tmp_path, card(gate=gate), embedded=False):
+                waiting = await run.jobs.submit(ORDER, request([1.0]), ALICE)
+                assert (await run.end(waiting)).status == "completed"
+            await run.jobs.cancel(busy.id, ALICE)
+
+    asyncio.run(main())
+
+
 def test_a_request_does_not_wait_for_a_job(tmp_path: Path, gate: Gate) -> None:
     """Beside a job of twelve batches that each stop at the gate, a request is answered after the first few."""
 
