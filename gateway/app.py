@@ -211,8 +211,10 @@ def _space(parts: Parts, accounts: Accounts, forecast: operations.Handler) -> gr
         settle(exchange, parts.metrics)
         accounts.request_over(exchange)
 
-    market = MarketData(parts.settings.market_data)
-    return gradio.Space(parts.service, forecast, market, over, model=parts.settings.dialects.candle_model)
+    chosen = parts.settings.dialects.candle_model
+    if chosen and parts.catalog.get(chosen) is None:
+        raise SettingsError(f"candle_model: there is no model {chosen!r} in the catalog.")
+    return gradio.Space(parts.service, forecast, MarketData(parts.settings.market_data), over, model=chosen)
 
 
 def _usage(settings: Settings, accounts: Accounts) -> UsageEndpoints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -432,3 +433,23 @@ def test_what_nobody_reads_still_ends(caller: httpx.Client) -> None:
     id = caller.post(API, json={"data": []}).json()["event_id"]
     assert told(caller, API, id)[0] == "complete"
     assert told(caller, API, id) == ("error", "404: Not Found")
+
+
+def test_an_event_that_was_accepted_ends_before_the_gateway_stops(
+    guarded: tuple[Gateway, list[str]], gate: Gate
+) -> None:
+    """The last test of `guarded`: its gateway is gone after it."""
+    gateway, (key, _) = guarded
+    with (
+        gateway.client(authorization=f"Bearer {key}") as caller,
+        gateway.client(authorization=f"Bearer {key}") as listener,
+    ):
+        caller.post(JOIN, json=custom(ROWS, "last")).raise_for_status()
+        gate.wait_until_started()
+        with listener.stream("GET", DATA, params={"session_hash": "last"}) as stream:
+            gateway.process.send_signal(signal.SIGTERM)
+            gate.open()
+            heard = [data for _, data in events(stream.read().decode())]
+    assert [m["msg"] for m in heard][-2:] == ["process_completed", "close_stream"]
+    assert heard[-2]["success"] is True
+    assert gateway.process.wait(START_LIMIT_S) == 0
