@@ -97,7 +97,7 @@ DIALECT = Dialect(
             Kind.WATCH,
             calls.listen_to_event,
             _frame(messages.named),
-            "What came out of it: shown are bodies handed in, and the data of the `complete` event",
+            "What came out of it: shown are bodies handed in, and the data of the event complete",
             ANSWERS,
         ),
         _operation(
