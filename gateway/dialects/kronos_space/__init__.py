@@ -162,7 +162,8 @@ DIALECT = Dialect(
             "`align_to_hour` (default true: the last candle is left out while its hour is not over), `hour_idx` 1 to "
             "24; 24 hours, 30 paths, temperature 1.0, top_p 0.95, the last 360 candles.",
             "`/predict_custom(ohlcv_data, pred_len=24, sample_count=30, temperature=1.0, top_p=0.95, hour_idx=24)`: "
-            "an object or its JSON text; `volume` and `amount` may be left out, and an amount without volume is read past; any even spacing, not only hours.",
+            "an object or its JSON text; `volume` and `amount` may be left out, and an amount "
+            "without volume is read past; any even spacing, not only hours.",
             "`upside_probability` is the share of paths whose close lies strictly above the last close used. The plot "
             'is `{"type": "plotly", "plot": "<json>"}`.',
             "Beside the space's own keys: `model`, `seed`, `last_close`, `timestamps` and `notices`. With that `seed`, "
