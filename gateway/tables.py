@@ -124,6 +124,9 @@ def _text_columns(path: Path) -> dict[str, list[Cell]]:
     if delimiter == "," and "," not in header and ";" in header:
         delimiter = ";"
     names = pyarrow.csv.open_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter)).schema.names
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TableError(f"{path}: the header names {_list(twice)} more than once")
     table = pyarrow.csv.read_csv(
         path,
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),

@@ -127,6 +127,8 @@ def _refusal(sentence: str, asked: Asked) -> GatewayError:
     for said, words, place in _WORDS:
         if said in sentence:
             sentence, field = sentence.replace(said, words), place
+    if sentence.startswith("CSV parse error: Empty"):
+        sentence = "there is a header and no rows"
     sentence = sentence[:1].upper() + sentence[1:]
     return GatewayError(Code.INVALID_ARGUMENT, sentence, faults=(Fault((field,), sentence),))
 

@@ -126,6 +126,39 @@ def test_a_problem_is_shown_at_its_field(tabs: Tabs, field: str, value: str, say
     tab.expect_refusals()
 
 
+def test_a_frequency_can_be_put_right(tabs: Tabs) -> None:
+    tab = tabs.open("/playground")
+    ready(tab)
+    tab.page.fill("#frequency", "fortnight")
+    tab.page.press("#frequency", "Tab")
+    tab.page.wait_for_selector("#frequency-fault:not(:empty)")
+    tab.page.evaluate("document.body.dataset.read = 'no'")
+    tab.page.fill("#frequency", "MS")
+    tab.page.press("#frequency", "Tab")
+    tab.page.wait_for_selector("body[data-read=yes]")
+    run(tab)
+    assert "forecast-gateway/bolt-nano" in traces(tab)
+    tab.expect_refusals()
+
+
+@pytest.mark.parametrize("text", ["5\n6\n7\n8\n9", "5, 6, 7, 8, 9", "5 6 7 8 9", "5;6;7;8;9"])
+def test_a_list_of_numbers_keeps_its_first(tabs: Tabs, text: str) -> None:
+    tab = tabs.open("/playground")
+    ready(tab)
+    paste(tab, text)
+    assert "1 series, 5 rows" in tab.page.inner_text("#data-found")
+    assert traces(tab)["History"]["y"] == [5, 6, 7, 8, 9]
+
+
+def test_a_header_that_names_a_column_twice_says_so(tabs: Tabs) -> None:
+    tab = tabs.open("/playground")
+    ready(tab)
+    tab.page.fill("#data", "date,value,value\n2026-01-01,1,2\n2026-01-02,2,3")
+    tab.page.wait_for_selector("#data-fault:not(:empty)")
+    assert "'value' more than once" in tab.page.inner_text("#data-fault")
+    tab.expect_refusals()
+
+
 def test_data_that_are_no_table_say_so(tabs: Tabs) -> None:
     tab = tabs.open("/playground")
     ready(tab)

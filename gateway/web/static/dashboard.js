@@ -104,7 +104,7 @@ function show() {
     groupTable("by-model", seen.by.model, "model", (r) => r.model || "no model", "Model");
     groupTable("by-endpoint", seen.by.endpoint, "endpoint", (r) => r.endpoint, "Endpoint");
     groupTable("by-code", seen.by.code, "code", (r) => r.code, "Outcome");
-    if (seen.by.key) groupTable("by-key", seen.by.key, "key", (r) => r.key_name || r.key, "Key");
+    if (seen.by.key) groupTable("by-key", seen.by.key, "key", (r) => short(r.key_name || r.key), "Key");
   }
   $("by-key").parentElement.hidden = !seen.by.key;
   requestTable("slowest", seen.slowest);
@@ -230,9 +230,13 @@ function requestTable(place, list) {
   if (!list) return;
   const rows = list.data.map((r) => {
     const copy = element("button", { type: "button", class: "quiet", title: `Copy ${r.request_id}`, onclick: () => navigator.clipboard?.writeText(r.request_id) }, r.request_id.length > 24 ? `${r.request_id.slice(0, 22)}…` : r.request_id);
-    return [new Date(r.time).toLocaleTimeString(), element("td", { class: "id" }, copy), r.endpoint, r.model || "–", r.key_name || r.key, r.code === "OK" ? String(r.status) : `${r.status} ${r.code}`, milliseconds(r.latency_ms), milliseconds(r.queue_ms), milliseconds(r.compute_ms)];
+    return [new Date(r.time).toLocaleTimeString(), element("td", { class: "id" }, copy), r.endpoint, r.model || "–", short(r.key_name || r.key), r.code === "OK" ? String(r.status) : `${r.status} ${r.code}`, milliseconds(r.latency_ms), milliseconds(r.queue_ms), milliseconds(r.compute_ms)];
   });
   table(place, ["Time", "Request id", "Endpoint", "Model", "Key", "Outcome", "Latency", "Waited", "Computed"], rows, "None in this range.");
+}
+
+function short(name) {
+  return name.length > 32 ? `${name.slice(0, 30)}…` : name;
 }
 
 function standing(word) {

@@ -83,7 +83,7 @@ async function read() {
   $("data-found").textContent = "";
   $("problems").hidden = $("columns").hidden = $("which").hidden = true;
   if (!text) return;
-  let csv = text;
+  let csv = listed(text) ?? text;
   if (/^[[{]/.test(text)) {
     try {
       const found = fromJson(text);
@@ -108,6 +108,14 @@ async function read() {
     if (state.reading === attempt) state.reading = null;
     document.body.dataset.read = state.table || state.inputs ? "yes" : "no";
   }
+}
+
+/** A list of numbers without a header as a table; null for anything else. */
+function listed(text) {
+  const cells = text.split(/[\s,;]+/).filter(Boolean);
+  const lines = text.split("\n").length;
+  if (!cells.every((cell) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(cell))) return null;
+  return lines === 1 || cells.length <= lines ? `value\n${cells.join("\n")}` : null;
 }
 
 /** The inputs of a pasted request, as they are. */
@@ -406,8 +414,8 @@ async function begin() {
   choices($("sample"), [["", "your own"], ...SAMPLES.map((s, i) => [String(i), s.title])], "0");
   $("sample").addEventListener("change", () => { const s = SAMPLES[$("sample").value]; if (s) loadSample(s); });
   $("data").addEventListener("input", later(() => { $("sample").value = ""; fresh(); read(); }, 300));
-  $("frequency").addEventListener("change", () => { if (state.table) read(); });
-  $("horizon").addEventListener("change", () => { if (state.covariates.length) read(); });
+  $("frequency").addEventListener("change", () => { if (!state.inputs) read(); });
+  $("horizon").addEventListener("change", () => { if (state.covariates.length && !state.inputs) read(); });
   for (const name of ["time", "id", "target"]) $(name).addEventListener("change", () => { state.columns[name] = $(name).value; read(); });
   $("series").addEventListener("change", show);
   $("sensitivity").addEventListener("input", () => { $("sensitivity-shown").textContent = $("sensitivity").value; });
