@@ -26,6 +26,7 @@ from gateway.errors import Code, Fault, GatewayError
 PREFIX = "fg_"
 ID_BYTES, SECRET_BYTES = 6, 32
 MAX_NAME = 200
+LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: dates end there
 _FORM = re.compile(r"fg_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 
 KEYS = sa.Table(
@@ -216,6 +217,8 @@ def _check(terms: KeyTerms, now: float) -> None:
             faults.append(Fault((name,), 'must be one or more patterns, such as "*"'))
     if terms.expires is not None and terms.expires <= now:
         faults.append(Fault(("expires",), "must lie in the future"))
+    if terms.expires is not None and not terms.expires <= LATEST:
+        faults.append(Fault(("expires",), "must lie before the year 10000"))
     for name in KeyLimits.__struct_fields__:
         limit = getattr(terms.limits, name)
         if limit is not None and limit < 0:
@@ -250,7 +253,7 @@ def _key(row: sa.Row[tuple[object, ...]]) -> Key:
         endpoints=msgspec.json.decode(r["endpoints"], type=tuple[str, ...]),
         admin=bool(r["admin"]),
         limits=msgspec.json.decode(r["limits"], type=KeyLimits),
-        expires=r["expires"],
+        expires=None if r["expires"] is None else min(r["expires"], LATEST),  # older gateways kept any
     )
     return Key(
         id=r["id"],

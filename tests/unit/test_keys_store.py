@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from gateway.access import pepper
-from gateway.access.keys import KeyLimits, Keys, KeyTerms, id_of
+from gateway.access.keys import KEYS, LATEST, KeyLimits, Keys, KeyTerms, id_of
 from gateway.access.ring import KeyRing
 from gateway.access.sessions import Sessions
+from gateway.cli.keys import _row as row_of_list
 from gateway.database import Database, open_database, shown, url_of
 from gateway.errors import Code, GatewayError
+from gateway.http.account import view
 from gateway.usage import queries
 from gateway.usage.ledger import write
 from gateway.usage.queries import Question, Span
@@ -119,6 +121,26 @@ def test_terms_that_cannot_be_are_refused_at_their_place(keys: Keys) -> None:
         ("expires",),
         ("limits", "requests_per_hour"),
     ]
+
+
+@pytest.mark.parametrize("expires", [LATEST + 1, NOW + 99999999999 * 86400.0, float("inf"), float("nan")])
+def test_a_key_expires_while_there_are_dates(keys: Keys, expires: float) -> None:
+    with pytest.raises(GatewayError) as caught:
+        keys.create(KeyTerms(name="n", expires=expires))
+    assert [f.loc for f in caught.value.faults] == [("expires",)]
+    assert keys.create(KeyTerms(name="n", expires=LATEST))[1].terms.expires == LATEST
+
+
+def test_a_row_that_expires_after_all_dates_can_still_be_shown(keys: Keys, database: Database) -> None:
+    _, key = keys.create(KeyTerms(name="n", expires=NOW + 1))
+    with database.writing() as connection:
+        connection.execute(KEYS.update().where(KEYS.c.id == key.id).values(expires=LATEST + 86400.0))
+    found = next(k for k in keys.all() if k.id == key.id)
+    shown_date = view(found).expires
+    assert shown_date is not None
+    assert shown_date.year == 9999
+    assert row_of_list(found)["expires"] == "9999-12-31T23:59:59Z"
+    assert keys.get(key.id) == found
 
 
 def test_an_expired_key_ends_by_itself_and_a_rotated_one_has_its_overlap(keys: Keys, clock: Clock) -> None:
