@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from gateway import __version__
+from gateway import __version__, tracing
 from gateway.cli.options import add_settings, resolve_settings
 from gateway.settings import Resolved
 
@@ -40,6 +40,8 @@ async def work(resolved: Resolved, models: tuple[str, ...]) -> None:
 
     settings = resolved.settings
     configure_logging(settings.server.log_level, settings.server.log_format)
+    if settings.server.otlp_endpoint:
+        tracing.configure(settings.server.otlp_endpoint, __version__)
     parts = build(resolved)
     pool = JobPool(parts.service, parts.catalog, settings, models=models, ensembles=False, embedded=False)
     stop = asyncio.Event()
@@ -53,3 +55,4 @@ async def work(resolved: Resolved, models: tuple[str, ...]) -> None:
     finally:
         await pool.stop(settings.server.shutdown_grace_s / 2)
         await parts.engine.stop(settings.server.shutdown_grace_s)
+        tracing.shutdown()

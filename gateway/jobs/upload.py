@@ -9,6 +9,7 @@ import uuid
 from dataclasses import replace
 
 from catalog import Catalog, ModelCard
+from gateway import tracing
 from gateway.domain import Caller, EnsembleRequest, ForecastRequest, Job, JobOrder, SeriesInput, Work
 from gateway.errors import Code, Fault, GatewayError
 from gateway.jobs import codec
@@ -93,7 +94,14 @@ class Upload:
         if order.idempotency_key is not None:
             digest = hashlib.sha256(order.idempotency_key.encode()).hexdigest()
             key = keys.IDEMPOTENCY(self._caller.id, digest)
-        record = JobRecord(job=job, caller=self._caller, chunks=len(self._chunks), hidden=hidden, idempotency=key)
+        record = JobRecord(
+            job=job,
+            caller=self._caller,
+            chunks=len(self._chunks),
+            hidden=hidden,
+            idempotency=key,
+            trace=tracing.carried(),
+        )
         body = self._digest.hexdigest()
         claim = await self._store.create(record, body=body)
         if claim is None:

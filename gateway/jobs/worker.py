@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 from redis.exceptions import RedisError
 
+from gateway import tracing
 from gateway.errors import Code, GatewayError
 from gateway.jobs import answers
 from gateway.jobs.blobs import Blobs
@@ -223,7 +224,9 @@ class Worker:
 
     async def _answer(self, ticket: Ticket, record: JobRecord) -> None:
         started = time.monotonic()
-        made = await self._runner.run(await self._work(ticket), record)
+        about: tracing.Attributes = {"forecast.job": ticket.job, "forecast.chunk": ticket.chunk}
+        with tracing.span("job chunk", about, parent=record.trace):
+            made = await self._runner.run(await self._work(ticket), record)
         await self.settle(ticket, made.content, answers.settlement(made.answer))
         seconds = time.monotonic() - started - made.waited_s
         if made.model and seconds > 0:

@@ -34,6 +34,7 @@ class JobRecord:
     next: int = 0  # first chunk that was never queued
     hidden: bool = False  # made by the gateway for itself, and in no list
     idempotency: str = ""  # the key that leads to it
+    trace: str = ""  # the traceparent of the call that brought it; empty where nothing is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +320,7 @@ def _flat(record: JobRecord) -> list[str | bytes]:
         "chunks": record.chunks,
         "hidden": int(record.hidden),
         "idempotency": record.idempotency,
+        "trace": record.trace,
     }
     flat: list[str | bytes] = []
     for name, value in fields.items():
@@ -365,4 +367,5 @@ def _record(fields: Mapping[bytes, bytes]) -> JobRecord:
         next=number("next"),
         hidden=bool(number("hidden")),
         idempotency=texts.get("idempotency", ""),
+        trace=texts.get("trace", ""),
     )

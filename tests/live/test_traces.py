@@ -127,3 +127,13 @@ def test_what_is_no_trace_begins_one(traced: Gateway, collector: Collector) -> N
         client.post("/v1/forecast", json=body()).raise_for_status()
     while not any(attributes(s).get("forecast.request_id") == "no-trace" for s in collector.spans):
         collector.spans.append(collector._arrived.get(timeout=HANG_LIMIT_S))
+
+
+def test_a_job_belongs_to_the_trace_that_brought_it(traced: Gateway, collector: Collector) -> None:
+    trace_id = "2af7651916cd43dd8448eb211c80319e"
+    with traced.client(traceparent=f"00-{trace_id}-b7ad6b7169203331-01") as client:
+        job = client.post("/v1/jobs", json={"type": "forecast", "request": body()}).json()
+    spans = collector.trace(trace_id, "POST /v1/jobs", "job chunk", "batch", "model")
+    assert attributes(spans["job chunk"])["forecast.job"] == job["id"]
+    assert spans["job chunk"].parent_span_id == spans["POST /v1/jobs"].span_id
+    assert spans["batch"].parent_span_id == spans["job chunk"].span_id
