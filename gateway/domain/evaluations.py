@@ -95,7 +95,7 @@ class AnomalyRequest:
     """
 
     forecast: ForecastRequest
-    scored_from: int | None = None  # first row that is scored; None: max(8, a third of the series)
+    scored_from: int | None = None  # first row that is scored; None: after max(8, a third of the series), 8 observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

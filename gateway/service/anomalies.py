@@ -188,7 +188,7 @@ def _survey(request: AnomalyRequest, asked: ForecastRequest, planned: Plan) -> S
     yield from _refuse_too_much(request, asked)
     surveyed, faults = [], []
     for i, (sent, source) in enumerate(zip(request.forecast.series, asked.series, strict=True)):
-        first = first_scored(len(source.target), request.scored_from)
+        first = first_scored(source.target, request.scored_from)
         one = _Surveyed(History.of(source, i, len(planned.levels)), first)
         if asked.parameters.seed != request.forecast.parameters.seed:
             one.history.general.append(notice("seed_used", i, detail=str(asked.parameters.seed)))
@@ -232,7 +232,7 @@ def _refuse_too_much(request: AnomalyRequest, asked: ForecastRequest) -> Steps[N
     for series in asked.series:
         rows, channels = series.target.shape
         numbers += rows * channels * (ARRAYS + len(levels))
-        blocks = -(-max(0, rows - first_scored(rows, request.scored_from)) // p.prediction_length)
+        blocks = -(-max(0, rows - first_scored(series.target, request.scored_from)) // p.prediction_length)
         read += blocks * channels * min(rows, p.context_length)
         yield
     if numbers > MAX_NUMBERS:
@@ -285,7 +285,8 @@ def _outputs(
     for one, sent in zip(survey, request.forecast.series, strict=True):
         history = one.history
         if history.forecast:
-            outputs.append((yield from _judged(request, planned, one, sent, reach)))
+            judged = yield from _judged(request, planned, one, sent, reach)
+            outputs.append(judged if np.isfinite(judged.is_anomaly).any() else _unjudged(judged))
         else:
             error = history.error or SeriesError(
                 code=Code.INVALID_ARGUMENT,
@@ -298,6 +299,12 @@ def _outputs(
         faults = (Fault(("inputs", 0, "target"), first.sentence),) if first.code is Code.INVALID_ARGUMENT else ()
         raise GatewayError(first.code, first.sentence, faults=faults)
     return tuple(outputs)
+
+
+def _unjudged(judged: SeriesAnomalies) -> SeriesError:
+    """What is said where the model is certain, and no context shows how far values lie apart."""
+    told = "Nothing to score: no scored row has enough values before it to tell how far values lie apart."
+    return SeriesError(code=Code.INVALID_ARGUMENT, sentence=told, notices=judged.notices, metadata=judged.metadata)
 
 
 def _counted(outputs: Sequence[SeriesAnomalies | SeriesError]) -> Steps[tuple[int, int]]:

@@ -148,6 +148,20 @@ def test_rounding_in_a_constant_context_is_no_anomaly() -> None:
     assert judge(level, rounded, sound_scale(low, rounded, high, context, 1), 3.0).is_anomaly == 0.0
 
 
+@pytest.mark.parametrize("context", [[np.nan, np.nan], [100.0], [np.nan, 101.0, 99.0], [98.0, np.nan, 101.0]])
+def test_a_context_without_a_scale_judges_nothing_where_the_model_is_certain(context: list[float]) -> None:
+    middle, before = np.full((1, 1), 100.0), np.array(context)[:, None]
+    scale = sound_scale(middle, middle, middle, before, 1)
+    assert np.isnan(scale).all()
+    assert np.isnan(judge(np.full((1, 1), 107.0), middle, scale, 3.0).is_anomaly).all()
+    assert np.isfinite(sound_scale(middle - 1, middle, middle + 1, before, 1)).all()  # the model's own
+
+
+def test_a_season_with_a_hole_for_a_past_is_judged_by_its_steps() -> None:
+    middle, context = np.full((1, 1), 100.0), np.r_[np.full(30, np.nan), 100 + noise(10)][:, None]
+    assert 0.3 < sound_scale(middle, middle, middle, context, 20)[0, 0] < 4
+
+
 def test_missing_values_have_no_judgement() -> None:
     found = judge(np.array([[np.nan], [1.0]]), np.array([[1.0], [np.nan]]), np.ones((2, 1)), 3.0)
     for cells in (found.expected, found.lower, found.upper, found.z_score, found.is_anomaly):
@@ -218,6 +232,25 @@ def test_scoring_begins_after_a_third_of_the_series(desk: Desk, rows: int, first
     output = report.outputs[0]
     assert isinstance(output, SeriesAnomalies)
     assert output.scored_from == first
+
+
+def test_scoring_begins_after_enough_observed_rows(desk: Desk) -> None:
+    target = 100 + 2 * noise(60)
+    target[:35] = np.nan
+    late = desk.scan(target, LAST)
+    assert late.scored_from == 35 + 8
+    assert np.abs(late.z_score[43:]).max() < 10
+    early = desk.scan(target, LAST, scored_from=30)
+    assert np.isnan(early.is_anomaly[:38]).all()  # three values make two steps
+    assert np.isfinite(early.is_anomaly[38:]).all()
+
+
+def test_a_context_of_one_value_scores_nothing_where_the_model_is_certain(desk: Desk) -> None:
+    with pytest.raises(GatewayError) as refused:
+        desk.scan(100 + 2 * noise(20), LAST, scored_from=1, context_length=1)
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    assert refused.value.faults[0].loc == ("inputs", 0, "target")
+    assert "enough values before it" in refused.value.sentence
 
 
 def test_the_first_row_has_no_context(desk: Desk) -> None:
