@@ -78,14 +78,22 @@ def test_a_limit_holds_exactly_over_two_gateways(pair: tuple[Gateway, Gateway], 
         assert gateway.metric("gateway_limits_shared") == 1
 
 
+def given_back(client: httpx.Client, body: dict[str, object]) -> int:
+    """The status once what a failed request was charged is given back, which is beside the answer's way."""
+    limit = time.monotonic() + START_LIMIT_S
+    while (status := client.post("/v1/forecast", json=body).status_code) == 429 and time.monotonic() < limit:
+        time.sleep(0.05)
+    return status
+
+
 def test_tokens_are_charged_and_given_back_for_what_failed(pair: tuple[Gateway, Gateway], admin: httpx.Client) -> None:
     key = key_of(admin, pair, tokens_per_day=2 * COST + 1)
     too_far = {**BODY, "parameters": {"prediction_length": 1, "quantile_levels": [], "frequency": "nonsense"}}
     with pair[0].client(authorization=f"Bearer {key}") as a, pair[1].client(authorization=f"Bearer {key}") as b:
         assert a.post("/v1/forecast", json=BODY).status_code == 200
         for _ in range(4):
-            assert b.post("/v1/forecast", json=too_far).status_code == 422
-        assert b.post("/v1/forecast", json=BODY).status_code == 200
+            assert given_back(b, too_far) == 422
+        assert given_back(b, BODY) == 200
         refused = a.post("/v1/forecast", json=BODY)
         assert (refused.status_code, refused.headers["ratelimit-remaining"]) == (429, "1")
         assert "tokens a day" in refused.json()["error"]
