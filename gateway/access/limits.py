@@ -223,16 +223,19 @@ def _rules(*limits: tuple[Window, int]) -> tuple[Rule, ...]:
 
 
 class Limits:
-    """Admits, charges and settles. Without Redis this process counts alone, and that is meant."""
+    """Admits, charges and settles. Where nobody named a Redis this process counts alone until there is one."""
 
     def __init__(
         self,
         *,
+        awaited: bool = False,
         without_redis: Literal["serve", "refuse"] = "serve",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`awaited`: there is a Redis that others count in, so until `share` it is away."""
         self._redis: Redis | None = None
+        self._awaited = awaited
         self._without_redis = without_redis
         self._observer = observer
         self._clock = clock
@@ -319,6 +322,8 @@ class Limits:
                 shared = True
             except (RedisError, OSError, TimeoutError) as exc:
                 self._lost(exc)
+        elif self._awaited and self._redis is None and grant.quota.shared:
+            self._alone()
         if verdict is None:
             running = self._running.get(grant.subject, 0)
             free = most == 0 or running < most

@@ -196,7 +196,9 @@ def open_accounts(settings: Settings, metrics: Metrics) -> Accounts:
         )
     secret = pepper.read(server.data_dir, server.key_pepper)
     ring, sessions = KeyRing(Keys(database, secret)), Sessions(secret)
-    limits = Limits(without_redis=settings.limits.without_redis, observer=metrics)
+    limits = Limits(
+        awaited=bool(settings.redis.redis_url), without_redis=settings.limits.without_redis, observer=metrics
+    )
     try:
         proxies = Proxies(server.trusted_proxies)
     except ValueError as exc:

@@ -137,8 +137,9 @@ def test_limits_are_the_same_in_redis_and_in_the_process(shared: bool, redis_url
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("reached", [True, False])
 @pytest.mark.parametrize("choice", ["serve", "refuse"])
-def test_without_redis_the_operator_decides(choice: str, tmp_path: Path) -> None:
+def test_without_redis_the_operator_decides(choice: str, reached: bool, tmp_path: Path) -> None:
     told: list[object] = []
 
     class Observer:
@@ -149,8 +150,9 @@ def test_without_redis_the_operator_decides(choice: str, tmp_path: Path) -> None
             told.append(outcome)
 
     async def run() -> list[str]:
-        limits = Limits(without_redis=choice, observer=Observer())  # type: ignore[arg-type]
-        limits.share(connect(f"unix://{tmp_path}/nothing.sock"))
+        limits = Limits(awaited=True, without_redis=choice, observer=Observer())  # type: ignore[arg-type]
+        if reached:  # else it is away from the start
+            limits.share(connect(f"unix://{tmp_path}/nothing.sock"))
         quota, found = Quota(requests=(Rule(MINUTE, 2),)), []
         for _ in range(3):
             try:
@@ -168,6 +170,13 @@ def test_without_redis_the_operator_decides(choice: str, tmp_path: Path) -> None
         assert found == ["unavailable"] * 3
         assert "refused" in told
     assert told[-2:].count(False) == 1
+
+
+def test_where_no_redis_is_named_nothing_is_refused_for_its_sake() -> None:
+    async def run() -> str:
+        return await admitted(Limits(without_redis="refuse"), Grant(subject="a", quota=Quota(concurrent=2)))
+
+    assert asyncio.run(run()) == "ok"
 
 
 def test_a_keys_own_limits_come_before_the_defaults() -> None:
