@@ -184,6 +184,16 @@ def test_every_form_of_key_is_read(client: httpx.Client, deployment: str, form: 
     assert client.get(f"/api/v2/modelDeployments/{deployment}/", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["predictionServers", "version", "deployments", "deployments/{}", "modelDeployments/{}"]
+)
+def test_what_is_read_is_read_with_a_slash_at_the_end_and_without(
+    client: httpx.Client, deployment: str, path: str
+) -> None:
+    with_slash, without = (client.get(f"/api/v2/{path.format(deployment)}{end}") for end in ("/", ""))
+    assert with_slash.raise_for_status().json() == without.raise_for_status().json()
+
+
 PRINTED = (
     "?forecastPoint=2013-12-20T01:30:00Z",
     "?relaxKnownInAdvanceFeaturesCheck=true",

@@ -38,15 +38,20 @@ def _predictions(path: str, examples: tuple[Example, ...] = ()) -> Operation[Any
 
 def _reading(
     path: str, parses: Callable[[Call], Steps[None]], renders: Callable[[Call, object], Reply], summary: str
-) -> Operation[Any, Any]:
-    return Operation(
-        method="GET",
-        path=path,
-        kind=Kind.STATUS,
-        parse=parses,
-        render=renders,
-        render_error=render.error,
-        documentation=Documentation(summary=summary, listed=False),
+) -> tuple[Operation[Any, Any], ...]:
+    """A path as the client calls it, with a slash at its end, and as the reference prints it, without."""
+    documentation = Documentation(summary=summary, listed=False)
+    return tuple(
+        Operation(
+            method="GET",
+            path=form,
+            kind=Kind.STATUS,
+            parse=parses,
+            render=renders,
+            render_error=render.error,
+            documentation=shown,
+        )
+        for form, shown in ((path, documentation), (path.rstrip("/"), None))
     )
 
 
@@ -54,11 +59,11 @@ DIALECT = Dialect(
     name="datarobot",
     operations=(
         *(_predictions(path, PREDICTIONS if i == 0 else ()) for i, path in enumerate(_PREDICTIONS)),
-        _reading("/api/v2/version/", parse.nothing, render.version, "What dr.Client asks first"),
-        _reading("/api/v2/deployments/", parse.nothing, render.deployments, "Every deployment"),
-        _reading("/api/v2/deployments/{id}/", parse.deployment, render.deployment, "One deployment"),
-        _reading("/api/v2/modelDeployments/{id}/", parse.deployment, render.deployment, "The same"),
-        _reading("/api/v2/predictionServers/", parse.nothing, render.servers, "Where predictions are made: here"),
+        *_reading("/api/v2/version/", parse.nothing, render.version, "What dr.Client asks first"),
+        *_reading("/api/v2/deployments/", parse.nothing, render.deployments, "Every deployment"),
+        *_reading("/api/v2/deployments/{id}/", parse.deployment, render.deployment, "One deployment"),
+        *_reading("/api/v2/modelDeployments/{id}/", parse.deployment, render.deployment, "The same"),
+        *_reading("/api/v2/predictionServers/", parse.nothing, render.servers, "Where predictions are made: here"),
     ),
     guide=Guide(
         title="DataRobot",
