@@ -79,8 +79,9 @@ class Access:
         exchange.caller = NOBODY
         known = await self.identify(scope)
         exchange.caller = known.caller  # whose the refusals are, too
-        if known.key is not None and not known.key.may_call(endpoint):
-            raise GatewayError(Code.PERMISSION_DENIED, f"This key may not use {endpoint}.")
+        if known.key is not None:
+            exchange.may_call = known.key.may_call
+        exchange.check_endpoint(endpoint)
         if role == "operator":
             self._check_operator(scope, known)
         if counted and self._limits is not None:

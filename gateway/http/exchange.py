@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
 from gateway.access.limits import Grant
 from gateway.domain import Caller, Usage
+from gateway.errors import Code, GatewayError
 
 MAX_ID_LENGTH = 128
 UNMATCHED = "unmatched"  # the endpoint of a path that no route has: one label, whatever callers probe for
@@ -36,6 +37,7 @@ class Exchange:
     cached: bool = False
     counted: bool = False  # whether it is use of the gateway: it then has a row in the ledger
     grant: Grant | None = None  # before the limits of its caller
+    may_call: Callable[[str], bool] = field(default=lambda endpoint: True)  # whether its key reaches a route
     job: str = ""  # id of the job that it handed in
     queued: bool = False  # it handed in an event, which has its grant and its row in the ledger
     named: bool = False  # whether the request id is the caller's own, which may come twice
@@ -44,6 +46,11 @@ class Exchange:
     def delivered(self) -> bool:
         """Whether the caller has got what was asked for; nothing else has tokens."""
         return self.code == "OK" and 200 <= self.status < 300
+
+    def check_endpoint(self, endpoint: str) -> None:
+        """Raise PERMISSION_DENIED for a route's template that the key of this exchange does not reach."""
+        if not self.may_call(endpoint):
+            raise GatewayError(Code.PERMISSION_DENIED, f"This key may not use {endpoint}.")
 
     @property
     def elapsed_s(self) -> float:

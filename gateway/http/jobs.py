@@ -39,6 +39,7 @@ INLINE_CELLS = 100_000  # output tokens above which a result is not even tried f
 PAGE = 100
 MOST = 1000
 MOST_JOBS = 200
+PATH = "/v1/jobs"
 
 Query = TypeVar("Query", bound=msgspec.Struct)
 
@@ -112,8 +113,8 @@ class JobEndpoints:
 
     async def hand_in(self, order: JobOrder, work: Work, request: Request) -> Job:
         """Submit work whose body was read whole."""
-        await self._check(order)
         exchange = exchanges.of(request.scope)
+        await self._check(order, exchange)
         await self.accounts.charge(exchange, work, self.service)
         async with client_present(request.receive):
             try:
@@ -136,15 +137,16 @@ class JobEndpoints:
             return await self._stream(upload, request)
 
     async def _stream(self, upload: Upload, request: Request) -> Job:
-        await self._check(upload.order)
         exchange = exchanges.of(request.scope)
+        await self._check(upload.order, exchange)
         series = self.accounts.charged(exchange, upload.head, upload.series, self.service)
         try:
             return _noted(exchange, await self.jobs.submit_stream(upload.order, upload.head, series, exchange.caller))
         except GatewayError as error:
             raise upload.placed(error) from None
 
-    async def _check(self, order: JobOrder) -> None:
+    async def _check(self, order: JobOrder, exchange: Exchange) -> None:
+        exchange.check_endpoint(self.operations[order.type].path)  # a job is no way around a key's endpoints
         if order.idempotency_key is not None:
             idempotency.checked(order.idempotency_key)
         if order.callback_url is not None:
@@ -268,6 +270,7 @@ def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndp
         exchange = exchanges.of(request.scope)
         if not prefers_async(exchange.headers.get("prefer", "")):
             return await endpoint.respond(request)
+        exchange.check_endpoint(PATH)
         exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, jobs.server)
         body = await read_body(
             exchange.headers, request.receive, limit=jobs.server.max_body_bytes, deadline=exchange.deadline

@@ -138,6 +138,33 @@ def test_a_key_reaches_its_endpoints_and_no_others(office: Office) -> None:
         assert "/v1/forecast" in refused.json()["error"]
 
 
+def test_a_job_is_no_way_around_a_keys_endpoints(office: Office) -> None:
+    """Orders of every type, uploads, and calls that are answered later."""
+    series = {name: value for name, value in BODY.items() if name != "model"}
+    long = [[i] for i in range(40)]
+    work: dict[str, object] = {
+        "forecast": BODY,
+        "batch": {"requests": [BODY]},
+        "ensemble": {**series, "models": ["seasonal-naive"]},
+        "backtest": {**BODY, "windows": 1, "inputs": [{"target": long}]},
+        "anomalies": {**BODY, "inputs": [{"target": long}], "parameters": {}},
+    }
+    jobs, _ = office.make(endpoints=["/v1/jobs*", "/v1/backtest"])
+    with office.gateway.client(authorization=f"Bearer {jobs}") as client:
+        found = {kind: client.post("/v1/jobs", json={"type": kind, "request": work[kind]}) for kind in work}
+        codes = {kind: (answer.status_code, answer.json().get("code")) for kind, answer in found.items()}
+        denied = (403, "PERMISSION_DENIED")
+        assert codes == {**dict.fromkeys(work, denied), "backtest": (202, None)}
+        assert "/v1/forecast/ensemble" in found["ensemble"].json()["error"]
+        head = {"type": "forecast", "request": {"model": "seasonal-naive", "parameters": {"prediction_length": 1}}}
+        lines = "\n".join(json.dumps(line) for line in (head, {"target": [[1], [2], [3]]}))
+        upload = client.post("/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
+        assert (upload.status_code, upload.json()["code"]) == denied
+    at_once, _ = office.make(endpoints=["/v1/forecast"])
+    assert office.forecast(at_once).status_code == 200
+    assert office.forecast(at_once, prefer="respond-async").status_code == 403
+
+
 def test_only_an_admin_key_manages_keys(office: Office) -> None:
     key, _ = office.make()
     with office.gateway.client(authorization=f"Bearer {key}") as client:
