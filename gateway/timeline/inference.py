@@ -37,10 +37,14 @@ class Inference:
     departures: tuple[Departure, ...]  # from it, or from the nearest there is; none: the stamps are regular
 
 
-def infer_frequency(stamps: Stamps) -> Inference:
-    """The frequency that leaves the fewest rows unexplained. Needs two different stamps."""
+def infer_frequency(stamps: Stamps, *, plain_months: bool = False) -> Inference:
+    """The frequency that leaves the fewest rows unexplained. Needs two different stamps.
+
+    With `plain_months`, a series that starts on the last day of a month and does not stay on last days may have that
+    day of each month; its frequency is one of `Frequency.plain_months`.
+    """
     best: tuple[Frequency, tuple[Departure, ...]] | None = None
-    for candidate in _candidates(stamps):
+    for candidate in _candidates(stamps, plain_months):
         found = departures(stamps, candidate)
         if best is None or len(found) < len(best[1]):
             best = candidate, found
@@ -100,7 +104,7 @@ def _positions(stamps: Stamps, anchor: Start, frequency: Frequency) -> tuple[Int
     return low, _equal(step.at(anchor, low), stamps)
 
 
-def _candidates(stamps: Stamps) -> Iterator[Frequency]:
+def _candidates(stamps: Stamps, plain_months: bool) -> Iterator[Frequency]:
     """Frequencies that the commonest step of the sorted stamps may be, the likeliest first."""
     ordered = _sorted(stamps)
     if len(ordered) < 2:
@@ -110,21 +114,27 @@ def _candidates(stamps: Stamps) -> Iterator[Frequency]:
         months = ordered.seconds.view("M8[s]").astype("M8[M]").view(np.int64)
         moves = np.diff(months)
         if moves.any():
-            yield from _monthly(int(ordered.seconds[0]) // DAY_S, _commonest(moves[moves > 0]))
+            day = int(ordered.seconds[0]) // DAY_S
+            by = _commonest(moves[moves > 0])
+            yield from _monthly(day, by, is_last=is_last_day(day))
+            if plain_months and is_last_day(day):
+                yield next(_monthly(day, by, is_last=False)).plain_months()
     if step % (7 * DAY_NS) == 0:
         weeks = step // (7 * DAY_NS)
-        day = WEEKDAYS[(int(ordered.seconds[0]) // DAY_S + 3) % 7]
-        yield parse_frequency(f"{weeks}W-{day}")
+        weekday = WEEKDAYS[(int(ordered.seconds[0]) // DAY_S + 3) % 7]
+        yield parse_frequency(f"{weeks}W-{weekday}")
         return
     yield fixed(step)
     if step == DAY_NS:
         yield parse_frequency("B")
 
 
-def _monthly(day: int, months: int) -> Iterator[Frequency]:
-    """Month, quarter or year aliases of a series that starts on `day` and mostly moves by `months`."""
+def _monthly(day: int, months: int, *, is_last: bool) -> Iterator[Frequency]:
+    """Month, quarter or year aliases of a series that starts on `day` and mostly moves by `months`.
+
+    `is_last`: the start is taken for the last day of its month.
+    """
     month = month_and_day(day)[0] % 12
-    is_last = is_last_day(day)
     period, size = next((p, s) for p, s in (("Y", 12), ("Q", 3), ("M", 1)) if months % s == 0)
     multiple = months // size
     for business in ("", "B"):

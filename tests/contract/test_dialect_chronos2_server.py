@@ -137,6 +137,23 @@ def test_a_printed_error_is_golden(name: str, wording: str) -> None:
     assert json.loads(golden_of(name).response) == theirs
 
 
+@pytest.mark.parametrize("freq", [{}, {"freq": "M"}])
+@pytest.mark.parametrize(
+    ("sent", "following"),
+    [
+        ("2025-06-30 2025-07-30 2025-08-30 2025-09-30 2025-10-30 2025-11-30", ["2025-12-30", "2026-01-30"]),
+        ("2025-02-28 2025-03-28 2025-04-28", ["2025-05-28", "2025-06-28"]),
+        ("2025-04-30 2025-05-31 2025-06-30", ["2025-07-31", "2025-08-31"]),
+    ],
+)
+def test_months_go_on_as_the_timestamps_do(freq: dict[str, str], sent: str, following: list[str]) -> None:
+    stamps = sent.split()
+    body = {"values": [1.0] * len(stamps), "timestamps": stamps, "prediction_length": 2, **freq}
+    request = asked_of(UNIVARIATE, **body)
+    answer = forecast_of(request, [1, 2], {level: [1, 2] for level in (0.1, 0.5, 0.9)})
+    assert rendered(UNIVARIATE, json.dumps(body).encode(), answer)["timestamps"] == following
+
+
 def test_dates_as_pandas_writes_them_are_answered_as_dates() -> None:
     assert "# ['2025-01-11', '2025-01-12', ...]" in seed_text(SEED)
     assert json.loads(golden_of("univariate-timestamps").response)["timestamps"][:2] == ["2025-01-11", "2025-01-12"]

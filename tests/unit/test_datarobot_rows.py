@@ -165,6 +165,19 @@ def test_rows_without_a_target_behind_the_last_one_with_a_target_are_predicted()
     assert [s.start for s in request.series] == ["2024-01-01T00:00:00Z"] * 2
 
 
+@pytest.mark.parametrize("settings", [{}, {"frequency": "M"}])
+def test_each_series_stays_on_its_day_of_the_month(settings: dict[str, str]) -> None:
+    """Both start on the last day of a month; one goes on on that day, one on last days."""
+    days = {
+        "a": "2025-06-30 2025-07-30 2025-08-30 2025-09-30 2025-10-30",
+        "b": "2025-06-30 2025-07-31 2025-08-31 2025-10-31",
+    }
+    body = "t,s,y\n" + "".join(f"{t},{s},{1 if t < '2025-10' else ''}\n" for s, ts in days.items() for t in ts.split())
+    a, b = windows(parsed(body, series_id="s", window_end=2, **settings))
+    assert (a.distances, a.timestamps) == ((1,), ("2025-10-30T00:00:00.000000Z",))
+    assert (b.distances, b.timestamps) == ((2,), ("2025-10-31T00:00:00.000000Z",))
+
+
 def test_the_window_of_a_deployment_begins_where_it_says() -> None:
     (window,) = windows(parsed(CSV, window_start=2, window_end=3))
     assert window.distances == (2, 3)

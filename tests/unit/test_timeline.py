@@ -413,6 +413,28 @@ def test_months_as_long_as_each_other_are_still_months() -> None:
     assert found("2026-07-01", "2026-08-01", "2026-09-01") == ("MS", [])
 
 
+@pytest.mark.parametrize(
+    ("texts", "alias"),
+    [
+        ("2025-06-30 2025-07-30 2025-08-30 2025-09-30", "MS"),
+        ("2025-02-28 2025-03-28 2025-04-28", "MS"),
+        ("2024-02-29 2024-03-29 2024-04-29 2024-05-29", "MS"),
+        ("2025-06-30 2025-09-30 2025-12-30 2026-03-30", "QS-JUN"),
+        ("2025-06-30 2025-07-31 2025-08-31", "ME"),
+        ("2025-04-30 2025-06-30", "2ME"),
+    ],
+)
+def test_a_day_of_the_month_may_be_the_last_one_of_the_first(texts: str, alias: str) -> None:
+    """Without `plain_months` a start on a last day stays on last days."""
+    stamps = parse_stamps(texts.split())
+    inference = infer_frequency(stamps, plain_months=True)
+    assert inference.frequency is not None
+    assert (inference.frequency.alias, inference.departures) == (alias, ())
+    on_last_days = alias.endswith("E")
+    assert (inference.frequency == parse_frequency(alias)) is on_last_days
+    assert (not infer_frequency(stamps).departures) is on_last_days
+
+
 def test_gaps_duplicates_disorder_and_strays_are_told_with_their_rows() -> None:
     days = [f"2026-01-{d:02}" for d in range(1, 21)]
     assert found(*days[:5], *days[8:]) == ("D", [(5, "gap")])

@@ -39,13 +39,15 @@ class Calendar:
     rows: int  # observations
     frequency: str  # pandas' alias
     start: str | None = None  # the first stamp; None: steps are counted from 1
+    plain_months: bool = False  # the start is the last day of a month, and the stamps do not stay on last days
 
     def following(self, horizon: int) -> list[str]:
         """The steps after the last observation, in the form of the first stamp; in years that the grid has."""
         if self.start is None:
             return [str(i) for i in range(self.rows + 1, self.rows + horizon + 1)]
         start = parse_start(self.start)
-        grid = Grid(start, parse_frequency(self.frequency))
+        frequency = parse_frequency(self.frequency)
+        grid = Grid(start, frequency.plain_months() if self.plain_months else frequency)
         return list(grid.stamps(self.rows, horizon, start.form))
 
 
@@ -70,7 +72,9 @@ def of_stamps(raw: Raw, freq: str | None, rows: int, place: Place) -> Steps[Cale
         if not _follow(grid, first, _slice(stamps, first, CHECKED)):
             raise _refused("timestamps are not regular")
         yield
-    return Calendar(rows=rows, frequency=grid.frequency.alias, start=texts[0])
+    alias = grid.frequency.alias
+    plain_months = grid.frequency != parse_frequency(alias)
+    return Calendar(rows=rows, frequency=alias, start=texts[0], plain_months=plain_months)
 
 
 def _stamps(raw: Raw, place: Place) -> Steps[tuple[list[str], Stamps]]:
@@ -114,8 +118,10 @@ def _frequency(stamps: Stamps, asked: Frequency | None) -> Frequency:
         found = departures(stamps, asked)
         if not found:
             return asked
+        if not departures(stamps, asked.plain_months()):
+            return asked.plain_months()
         raise _refused(f"freq {asked.alias} is not that of the timestamps: {found[0].sentence}")
-    inferred = infer_frequency(stamps)
+    inferred = infer_frequency(stamps, plain_months=True)
     if inferred.frequency is None or inferred.departures:
         told = f": {inferred.departures[0].sentence}" if inferred.departures else ""
         raise _refused(f"timestamps are not regular{told}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway import timeline
 from gateway.dialects.base import Steps
@@ -173,9 +174,10 @@ def frequency(times: Times, groups: Sequence[Integers], alias: str | None) -> ti
         moves = np.diff(times.seconds[order])
         if _is_plain(moves, times.nanos[order]):
             return fixed(int(moves[0]) * SECOND_NS)
-        found = timeline.infer_frequency(Stamps(times.seconds[order], times.nanos[order])).frequency
+        stamps = Stamps(times.seconds[order], times.nanos[order])
+        found = timeline.infer_frequency(stamps, plain_months=True).frequency
         if found is not None:
-            return found
+            return timeline.parse_frequency(found.alias)  # which months are plain is a matter of each series
     return None
 
 
@@ -186,19 +188,23 @@ def _is_plain(moves: Integers, nanos: Integers) -> bool:
 
 
 def positions(times: Times, rows: Integers, step: timeline.Frequency, column: str, most: int) -> Integers:
-    """Steps of each of `rows`, which are in order of time, from the first of them. Raises a 400 off the grid."""
+    """Steps of each of `rows`, which are in order of time, from the first of them. Raises a 400 off the grid.
+
+    Rows that start on the last day of a month and do not stay on last days have that day of each month.
+    """
     first = timeline.Start(int(times.seconds[rows[0]]), int(times.nanos[rows[0]]))
     span_ns = (int(times.seconds[rows[-1]]) - first.seconds + 1) * SECOND_NS
     count = span_ns // step.step.least_ns + 2
     if count > most:
         raise bad_rows(f'The rows of "{column}" are farther apart than {most} steps of the frequency {step.alias}.')
+    stamps = Stamps(times.seconds[rows], times.nanos[rows])
     try:
-        grid = step.step.at(first, np.arange(count))
+        at, off = _on_grid(stamps, first, step, count)
+        if off.any() and step.plain_months() != step:
+            plain, off_plain = _on_grid(stamps, first, step.plain_months(), count)
+            at, off = (at, off) if off_plain.any() else (plain, off_plain)
     except (ValueError, OverflowError):
         raise bad_rows(f'The rows of "{column}" leave the calendar at the frequency {step.alias}.') from None
-    at = np.searchsorted(_ordered(grid, first), _ordered(Stamps(times.seconds[rows], times.nanos[rows]), first))
-    at = np.minimum(at, count - 1)
-    off = (grid.seconds[at] != times.seconds[rows]) | (grid.nanos[at] != times.nanos[rows])
     if off.any():
         odd = times.writing.written(int(times.seconds[rows[int(off.argmax())]]) - 60 * times.offset_minutes)
         raise bad_rows(f'The "{column}" feature contains {odd}, which is not a step of the frequency {step.alias}.')
@@ -208,6 +214,15 @@ def positions(times: Times, rows: Integers, step: timeline.Frequency, column: st
         odd = times.writing.written(int(times.seconds[twice]) - 60 * times.offset_minutes)
         raise bad_rows(f'The "{column}" feature contains {odd} twice in one series.')
     return found
+
+
+def _on_grid(
+    stamps: Stamps, first: timeline.Start, step: timeline.Frequency, count: int
+) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """The step of each stamp, of `count` steps from `first` on, and whether it is off the grid."""
+    grid = step.step.at(first, np.arange(count))
+    at = np.minimum(np.searchsorted(_ordered(grid, first), _ordered(stamps, first)), count - 1)
+    return at, (grid.seconds[at] != stamps.seconds) | (grid.nanos[at] != stamps.nanos)
 
 
 def _ordered(stamps: Stamps, first: timeline.Start) -> Integers:

@@ -123,6 +123,8 @@ def _sent(content: bytes) -> Steps[Candles]:
         columns.pop("amount", None)  # as the reference has it: no volume, no amount
     calendar = yield from calendars.of_stamps(envelope.whole(body.timestamps), None, len(close), ("timestamps",))
     assert calendar.start is not None, "it has stamps"
+    if calendar.plain_months:
+        raise GatewayError.invalid(Fault(("timestamps",), "Expected candles that stay on the last days of months"))
     return Candles(start=calendar.start, frequency=calendar.frequency, close=close, **columns)
 
 
