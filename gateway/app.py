@@ -155,7 +155,7 @@ def _endpoints(parts: Parts, accounts: Accounts, readiness: Readiness) -> list[E
     """Everything that is served, the busiest first."""
     server = parts.settings.server
     dialects = enabled(parts.settings.dialects)
-    probes = Probes(parts.service, parts.engine, readiness)
+    probes = Probes(parts.service, parts.engine, readiness, parts.pool.jobs)
     consumption = consumption_by(accounts.database, accounts.ledger)
     calls = operations.handlers(parts.service, probes.standing, parts.pool.jobs.backtest, accounts.charge, consumption)
     space = _space(parts, accounts, calls[Kind.FORECAST])

@@ -19,6 +19,7 @@ from gateway.engine import Engine, EngineSnapshot
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
 from gateway.http.routing import Endpoint, RenderError
+from gateway.jobs import Jobs
 from gateway.service import ForecastService
 
 JSON = "application/json"
@@ -71,6 +72,17 @@ class ModelStanding(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool
 
 
+class JobWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker that takes chunks of jobs."""
+
+    name: str
+    host: str
+    pid: int
+    slots: int
+    busy: int
+    embedded: bool  # in a gateway's process, on its engine
+
+
 class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole gateway at a glance."""
 
@@ -80,14 +92,16 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float
     memory: Memory
     engine: EngineSnapshot
+    job_workers: tuple[JobWorker, ...]  # on every machine that shares the Redis; none where it is away
     models: tuple[ModelStanding, ...]
 
 
 class Probes:
     """Endpoints for people and machines that watch the gateway."""
 
-    def __init__(self, service: ForecastService, engine: Engine, readiness: Readiness) -> None:
+    def __init__(self, service: ForecastService, engine: Engine, readiness: Readiness, jobs: Jobs) -> None:
         self._service = service
+        self._jobs = jobs
         self._engine = engine
         self._readiness = readiness
 
@@ -127,6 +141,7 @@ class Probes:
                     workers_bytes=sum(w.rss_bytes for w in snapshot.workers),
                 ),
                 engine=snapshot,
+                job_workers=await self._job_workers(),
                 models=tuple(
                     ModelStanding(
                         id=m.card.id,
@@ -138,6 +153,16 @@ class Probes:
                     for m in models
                 ),
             )
+        )
+
+    async def _job_workers(self) -> tuple[JobWorker, ...]:
+        try:
+            beats = await self._jobs.workers()
+        except GatewayError:  # jobs are away, and the rest stands
+            return ()
+        return tuple(
+            JobWorker(name=b.name, host=b.host, pid=b.pid, slots=b.slots, busy=b.busy, embedded=b.embedded)
+            for b in beats
         )
 
 

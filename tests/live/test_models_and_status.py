@@ -86,6 +86,7 @@ def test_probes_answer(gateway: Gateway, client: httpx.Client) -> None:
     assert status["memory"]["gateway_bytes"] > 0
     assert {m["id"] for m in status["models"]} >= {NAIVE, BOLT}
     assert len(status["engine"]["workers"]) >= 1
+    assert [w["embedded"] for w in status["job_workers"]] == [True]
 
 
 def test_a_gateway_whose_default_model_is_not_here_lives_and_says_what_is_missing(tmp_path: Path) -> None:

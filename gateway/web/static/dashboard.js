@@ -253,6 +253,8 @@ function nowTables({ status, jobs, counts }) {
       return [m.id, standing(m.status), bytes(m.memory_bytes), batch?.count ? shown(batch.sum / batch.count, 3) : "–", batch?.count ? compact(batch.count) : "–", m.pinned ? "pinned" : ""];
     });
   table("models", ["Model", "State", "Memory", "Batch size", "Batches", ""], models, "No models.");
+  const takers = status.job_workers.map((w) => [w.name, w.host, String(w.pid), `${w.busy} of ${w.slots}`, w.embedded ? "in the gateway" : "apart"]);
+  table("job-workers", ["Worker", "Machine", "Process", "Busy", ""], takers, "None: jobs need Redis.");
   const listed = jobs.data.map((j) => [j.id.slice(0, 13), j.type, standing(j.status), `${j.progress.done.toLocaleString("en")} of ${j.progress.total.toLocaleString("en")}`, new Date(typeof j.created === "number" ? j.created * 1000 : j.created).toLocaleTimeString()]);
   table("jobs", ["Job", "Type", "State", "Done", "Created"], listed, jobs.reason || "No jobs yet.");
 }
