@@ -56,7 +56,7 @@ def first_scored(target: Array, asked: int | None) -> int:
 
 def _observed(target: Array) -> npt.NDArray[np.bool_]:
     """Which rows hold a value in any channel."""
-    observed: npt.NDArray[np.bool_] = (~np.isnan(target)).any(axis=1)
+    observed: npt.NDArray[np.bool_] = np.any(~np.isnan(target), axis=1)
     return observed
 
 
