@@ -143,7 +143,8 @@ class Coordinator:
                 await self._queue(plan, chunk, record)
             elif one.state == "q" and await self._without_worker(plan.chunks[chunk].model):
                 model = plan.chunks[chunk].model
-                await self._fail(chunk, one, GatewayError(Code.UNAVAILABLE, f"No worker offers the model {model}."))
+                told = f"No worker offers the model {model}. {self._parts.runner.hindrance(model)}".rstrip()
+                await self._fail(chunk, one, GatewayError(Code.UNAVAILABLE, told))
         queued = sum(one.state != "r" for one in opened.values())
         for chunk in range(record.next, len(plan.chunks)):
             slots = await self._workers.slots(plan.chunks[chunk].model)

@@ -102,7 +102,8 @@ class Jobs:
     async def submit(self, order: JobOrder, work: Work, caller: Caller) -> Job:
         """Hand in a job. With an idempotency key the same order returns the same job, another one raises CONFLICT.
 
-        Work that cannot be right is refused here (unknown model, faults against the card), before it is queued.
+        Work that cannot be right is refused here (unknown model, faults against the card), before it is queued, and so
+        is a model that neither this process nor any worker can run.
         """
         return await self._submit(order, work, caller, hidden=False)
 
@@ -147,6 +148,13 @@ class Jobs:
             card = self._service.card(request.model, caller)
             if request.parameters.dry_run:
                 raise GatewayError.invalid(Fault(("parameters", "dry_run"), "a job has no dry run"))
+            status = self._service.model(card.id, caller).status
+            if (
+                status.state == "unavailable"
+                and status.retry_after_s is None
+                and not await parts.workers.slots(card.id)
+            ):
+                raise GatewayError(Code.UNAVAILABLE, status.reason)
         speeds = {}
         for model in self._models_of(work):
             speeds[model] = await parts.store.speed(model)

@@ -75,6 +75,13 @@ class Runner:
             yield
         return tuple(found)
 
+    def hindrance(self, model: str) -> str:
+        """Why a model cannot be run here, in a sentence; empty where it can or is not known."""
+        if self._catalog.get(model) is None:
+            return ""
+        status = self._service.model(model, GATEWAY).status
+        return status.reason if status.state == "unavailable" else ""
+
     async def run(self, content: bytes, record: JobRecord) -> Made:
         """The answer to a stored chunk. Raises GatewayError where all of it failed."""
         work = await work_of(content)

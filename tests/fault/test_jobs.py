@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.card import Weights
 from gateway.domain import (
     Backtest,
     BacktestRequest,
@@ -29,6 +30,7 @@ from gateway.errors import Code, GatewayError
 from gateway.redis_server import find_server
 from gateway.settings import EngineSettings
 from tests.engine_adapters import EXIT, RAISE, WAIT, card
+from tests.fault.test_engine import make_weights
 from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, MODEL, ORDER, Running, request, running
 from tests.live.gated import Gate
 from tests.unit.test_store import undocumented
@@ -249,6 +251,51 @@ def test_a_model_that_no_worker_offers_fails_its_chunk(tmp_path: Path) -> None:
             assert (job.status, job.code) == ("failed", Code.UNAVAILABLE)
             with pytest.raises(GatewayError, match="No worker offers"):
                 await run.jobs.answer(job.id, ALICE)
+
+    asyncio.run(main())
+
+
+def test_a_model_whose_weights_are_missing_is_refused_as_at_once(tmp_path: Path) -> None:
+    missing = card(weights={"model": Weights(repository="nobody/nothing")})
+    engine = EngineSettings(statistical_workers=1, workers=1, weights_dir=str(tmp_path / "weights"))
+
+    async def main() -> None:
+        async with running(tmp_path, missing, engine=engine, worker_wait_s=0.5) as run:
+            with pytest.raises(GatewayError) as at_once:
+                await run.service.forecast(request([1.0]), caller=ALICE, deadline=HANG_LIMIT_S * 1e6)
+            with pytest.raises(GatewayError) as refused:
+                await run.jobs.submit(ORDER, request([1.0]), ALICE)
+            assert (refused.value.code, refused.value.sentence) == (at_once.value.code, at_once.value.sentence)
+            assert f"forecast-gateway pull {MODEL}" in refused.value.sentence
+            assert (await run.jobs.jobs(ALICE)).jobs == ()
+            assert files(tmp_path) == []
+            # In a batch each request fails alone, and says the same.
+            batch = BatchRequest(requests=(request([1.0]),))
+            job = await run.end(await run.jobs.submit(replace(ORDER, type="batch"), batch, ALICE))
+            assert f"forecast-gateway pull {MODEL}" in (job.error or "")
+
+    asyncio.run(main())
+
+
+def test_a_model_that_only_another_worker_has_is_taken(tmp_path: Path) -> None:
+    weights = {"model": Weights(repository="nobody/nothing")}
+    make_weights(tmp_path / "worker" / "weights" / "nobody/nothing", 8)
+
+    def engine(name: str) -> EngineSettings:
+        folder = str(tmp_path / name / "weights")
+        return EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S, weights_dir=folder)
+
+    async def main() -> None:
+        async with running(tmp_path / "gateway", card(weights=weights), engine=engine("gateway"), job_slots=0) as run:
+            url = f"unix://{tmp_path}/gateway/redis/redis.sock"
+            worker = running(
+                tmp_path / "worker", card(weights=weights), engine=engine("worker"), redis_url=url, embedded=False
+            )
+            async with worker, asyncio.timeout(HANG_LIMIT_S):
+                while not any(MODEL in w.models for w in await run.jobs.workers()):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0.05)
+                job = await run.end(await run.jobs.submit(ORDER, request([1.0]), ALICE))
+                assert job.status == "completed"
 
     asyncio.run(main())
 
