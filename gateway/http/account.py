@@ -358,7 +358,7 @@ async def _body(request: Request, kind: type[Body]) -> Body:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as exc:
         raise GatewayError(Code.INVALID_ARGUMENT, f"{exc}.") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise GatewayError(Code.MALFORMED, "The body is not JSON.") from None
 
 

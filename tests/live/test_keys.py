@@ -158,8 +158,11 @@ def test_a_job_is_no_way_around_a_keys_endpoints(office: Office) -> None:
         assert "/v1/forecast/ensemble" in found["ensemble"].json()["error"]
         head = {"type": "forecast", "request": {"model": "seasonal-naive", "parameters": {"prediction_length": 1}}}
         lines = "\n".join(json.dumps(line) for line in (head, {"target": [[1], [2], [3]]}))
-        upload = client.post("/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
+        lines_type = "application/x-ndjson"
+        upload = client.post("/v1/jobs", content=lines, headers={"content-type": lines_type})
         assert (upload.status_code, upload.json()["code"]) == denied
+        garbled = b'{"type": "forecast", "request": {"model": "\xff"}}\n{"target": [[1]]}'
+        assert client.post("/v1/jobs", content=garbled, headers={"content-type": lines_type}).status_code == 400
     at_once, _ = office.make(endpoints=["/v1/forecast"])
     assert office.forecast(at_once).status_code == 200
     assert office.forecast(at_once, prefer="respond-async").status_code == 403
@@ -186,6 +189,20 @@ def test_a_revoked_key_stops_here_at_once_and_soon_where_another_process_revoked
     done = command("keys", "revoke", there_id, "--data-dir", str(office.data_dir))
     assert done.returncode == 0, done.stderr
     until(lambda: office.forecast(there).status_code == 401)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"name": "\xff"}', 400),
+        (b'{"name": "x", "' + b"\xc3" + b'": 1}', 400),
+        (b'{"name": "x", "expires": "9999-12-31T23:59:59-23:00"}', 422),
+        (b'{"name": "x", "owner": "a\\u0000b"}', 422),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused(office: Office, body: bytes, status: int) -> None:
+    assert office.admin.post("/api/account/keys", content=body).status_code == status
+    assert office.admin.get("/api/account/keys").status_code == 200
 
 
 def test_a_key_expires(office: Office) -> None:

@@ -89,7 +89,7 @@ def head(line: bytes, call: Call, operations: jobs.Operations) -> Steps[tuple[Jo
     try:
         sent = msgspec.json.decode(line, type=UploadHead)
         fields = msgspec.json.decode(sent.request, type=dict[str, Raw])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         whole = line  # what is wrong with it is said by whoever reads it
     else:
         faults = []

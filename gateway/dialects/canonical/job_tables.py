@@ -257,7 +257,7 @@ def _with_frequency(told: bytes, frequency: str | None) -> bytes:
         order = msgspec.json.decode(told, type=dict[str, msgspec.Raw])
         request = msgspec.json.decode(order["request"], type=dict[str, msgspec.Raw])
         parameters = msgspec.json.decode(request["parameters"], type=dict[str, object])
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return told  # what is wrong with it is said by whoever reads it
     if frequency is None or parameters.get("frequency") or parameters.get("freq"):
         return told

@@ -141,6 +141,6 @@ def _item_id(metadata: Metadata) -> str | None:
         return None
     try:
         found = metadata.form.decode(metadata.content, _ItemId).item_id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return None if found is None else str(found)
