@@ -210,8 +210,8 @@ def _check(terms: KeyTerms, now: float) -> None:
     faults = []
     if not terms.name.strip() or len(terms.name) > MAX_NAME or not terms.name.isprintable():
         faults.append(Fault(("name",), f"must be a printable name of 1 to {MAX_NAME} characters"))
-    if len(terms.owner) > MAX_NAME:
-        faults.append(Fault(("owner",), f"must be at most {MAX_NAME} characters long"))
+    if len(terms.owner) > MAX_NAME or not terms.owner.isprintable():
+        faults.append(Fault(("owner",), f"must be printable and at most {MAX_NAME} characters long"))
     for name, globs in (("models", terms.models), ("endpoints", terms.endpoints)):
         if not globs or not all(g.strip() for g in globs):
             faults.append(Fault((name,), 'must be one or more patterns, such as "*"'))

@@ -123,6 +123,12 @@ def test_terms_that_cannot_be_are_refused_at_their_place(keys: Keys) -> None:
     ]
 
 
+@pytest.mark.parametrize("terms", [KeyTerms(name="a\x1b[2J"), KeyTerms(name="n", owner="a\nb")])
+def test_names_hold_nothing_that_a_terminal_obeys(keys: Keys, terms: KeyTerms) -> None:
+    with pytest.raises(GatewayError, match="printable"):
+        keys.create(terms)
+
+
 @pytest.mark.parametrize("expires", [LATEST + 1, NOW + 99999999999 * 86400.0, float("inf"), float("nan")])
 def test_a_key_expires_while_there_are_dates(keys: Keys, expires: float) -> None:
     with pytest.raises(GatewayError) as caught:
