@@ -137,6 +137,21 @@ def test_a_printed_error_is_golden(name: str, wording: str) -> None:
     assert json.loads(golden_of(name).response) == theirs
 
 
+@pytest.mark.parametrize(
+    ("levels", "different"),
+    [([i / 100 for i in range(1, 100)], 99), ([0.1] * 120, 2), ([i / 200 for i in range(1, 99)], 99)],
+)
+def test_levels_are_counted_once_and_the_median_not_at_all(levels: list[float], different: int) -> None:
+    request = asked_of(UNIVARIATE, values=[1, 2, 3], prediction_length=1, quantile_levels=levels)
+    assert len(request.parameters.quantile_levels) == different
+
+
+@pytest.mark.parametrize("levels", [[i / 200 for i in range(1, 100)], [0.1] * 2000])
+def test_too_many_levels_are_refused(levels: list[float]) -> None:
+    with pytest.raises(GatewayError, match="more than"):
+        asked_of(UNIVARIATE, values=[1, 2, 3], prediction_length=1, quantile_levels=levels)
+
+
 @pytest.mark.parametrize("freq", [{}, {"freq": "M"}])
 @pytest.mark.parametrize(
     ("sent", "following"),

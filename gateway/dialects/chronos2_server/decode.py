@@ -28,7 +28,8 @@ MODEL = "default"  # the alias that every catalog has
 LEAST = 3  # observations
 MEDIAN = 0.5
 Levels = tuple[tuple[str, float], ...]  # as written, and as numbers
-MAX_LEVELS = 98  # as in the canonical contract, with the median beside them
+MAX_LEVELS = 98  # different ones, as in the canonical contract, with the median beside them
+MOST_SENT = 1000  # with those that repeat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +176,9 @@ def _levels(raw: Raw) -> Levels:
             parts = msgspec.json.decode(raw, type=list[Raw])
         except msgspec.ValidationError:
             raise SchemaError((Problem(("quantile_levels",), "list"),)) from None
-    if len(parts) > MAX_LEVELS:
-        raise _refused(f"quantile_levels holds more than {MAX_LEVELS} levels")
-    levels, problems = [], []
+    levels: list[tuple[str, float]] = []
+    problems: list[Problem] = []
+    different = {MEDIAN}
     for i, part in enumerate(parts):
         place = ("quantile_levels", i)
         try:
@@ -186,6 +187,11 @@ def _levels(raw: Raw) -> Levels:
             problems.append(Problem(place, "null" if bytes(part) == b"null" else "number"))
             continue
         problems += _outside(level, place)
+        different.add(level)
+        if len(different) > MAX_LEVELS + 1:
+            raise _refused(f"quantile_levels holds more than {MAX_LEVELS} levels beside {MEDIAN}")
+        if len(levels) == MOST_SENT:
+            raise _refused(f"quantile_levels has more than {MOST_SENT} entries")
         levels.append((bytes(part).decode().strip('"'), level))
     if problems:
         raise SchemaError(tuple(problems))

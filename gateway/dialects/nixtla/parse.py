@@ -34,6 +34,8 @@ ANOMALY_LEVEL = 99  # the client's default
 ROWS_ONE_BY_ONE = 5000  # of one call that are each judged by a forecast of its own: some seconds on one core
 LONGEST_BLOCK = 64  # steps; what lies farther ahead says little of a value
 MOST_WINDOWS = 100  # of one series, where the whole history is asked for
+MOST_LEVELS = 49  # each is two quantiles; with the median as many as the canonical contract takes
+MEDIAN = 0.5
 
 
 _FORECAST = msgspec.json.Decoder(wire.ForecastRequest)
@@ -103,6 +105,9 @@ def _request(
 ) -> ForecastRequest:
     if sent.finetuned_model_id is not None:
         raise GatewayError.invalid(Fault(("finetuned_model_id",), "there are no fine-tuned models here"))
+    quantiles = {q for level in levels or () for q in quantiles_of(level)}
+    if len(quantiles - {MEDIAN}) > 2 * MOST_LEVELS:
+        raise GatewayError.invalid(Fault(("level",), f"Expected at most {MOST_LEVELS} different levels beside 0"))
     undone = []
     if sent.finetune_steps:
         undone.append("finetune_steps: the model was used as it is, without fine-tuning.")
@@ -111,7 +116,7 @@ def _request(
     parameters = Parameters(
         prediction_length=horizon,
         frequency=sent.freq if isinstance(sent.freq, str) else None,
-        quantile_levels=tuple(sorted({q for level in levels or () for q in quantiles_of(level)})),
+        quantile_levels=tuple(sorted(quantiles)),
         cross_learning=bool(sent.multivariate),
     )
     asked = Asked(levels, tuple(undone), bool(sent.feature_contributions))

@@ -40,7 +40,7 @@ class ForecastRequest(Request, frozen=True, kw_only=True):
     """`POST /v2/forecast`"""
 
     h: Count
-    level: Annotated[tuple[Level, ...], Meta(max_length=49)] | None = None
+    level: Annotated[tuple[Level, ...], Meta(max_length=1000)] | None = None
 
 
 class CrossValidationRequest(ForecastRequest, frozen=True, kw_only=True):
