@@ -1,5 +1,6 @@
 """What the command line says when it cannot do what was asked: one sentence, no traceback, nothing lost."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,26 @@ def test_a_fault_is_one_sentence(args: list[object], words: list[str]) -> None:
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["models"],
+        ["models", "--json"],
+        ["settings"],
+    ],
+)
+def test_a_reader_that_left_is_no_traceback(args: list[object]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", RUN, *map(str, args)]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, cwd=ROOT)
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
 
 
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
