@@ -8,7 +8,7 @@ all, other credentials are passed over: clients of other systems insist on sendi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ from gateway.domain import Caller
 from gateway.errors import Code, GatewayError
 from gateway.http import credentials
 from gateway.http import exchange as exchanges
-from gateway.http.origin import Proxies, asks_for_this_machine, same_origin, subject
+from gateway.http.origin import Proxies, asks_for_this_machine, of_other_site, same_origin, subject
 from gateway.settings import LimitSettings
 
 # public: for probes and pages; caller: forecasts and models; operator: what changes the gateway for all
@@ -56,12 +56,14 @@ class Access:
         limits: Limits | None = None,
         limit_settings: LimitSettings | None = None,
         proxies: Proxies | None = None,
+        cors_origins: Sequence[str] = (),
     ) -> None:
         self._allow_anonymous = allow_anonymous
         self._ring = ring
         self._sessions = sessions
         self._limits = limits
         self._limit_settings = limit_settings or LimitSettings()
+        self._cors_origins = cors_origins
         self.proxies = proxies or Proxies(())
 
     @property
@@ -82,6 +84,11 @@ class Access:
         if known.key is not None:
             exchange.may_call = known.key.may_call
         exchange.check_endpoint(endpoint)
+        if known.how == "anonymous" and scope["method"] == "POST" and of_other_site(scope, self._cors_origins):
+            # Who has no key is known by where they are, and any page in a browser there could have work done.
+            raise GatewayError(
+                Code.PERMISSION_DENIED, "Pages of other sites may call this gateway where its cors_origins name them."
+            )
         if role == "operator":
             self._check_operator(scope, known)
         if counted and self._limits is not None:

@@ -218,6 +218,7 @@ def open_accounts(settings: Settings, metrics: Metrics) -> Accounts:
             limits=limits,
             limit_settings=settings.limits,
             proxies=proxies,
+            cors_origins=server.cors_origins,
         ),
     )
 

@@ -91,6 +91,28 @@ def same_origin(scope: Scope) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
+def of_other_site(scope: Scope, allowed: Sequence[str]) -> bool:
+    """Whether a page of another site sent the request, by the browser's word; `allowed` are origins, "*" for all.
+
+    A form, or a call without a content-type, is sent without asking first: CORS keeps only its answer from the page.
+    """
+    headers = Headers(scope=scope)
+    origin, told = headers.get("origin"), headers.get("sec-fetch-site")
+    if "*" in allowed or origin in allowed:
+        return False
+    if told is not None:
+        return told == "cross-site"
+    return origin is not None and _name(origin) != _name(f"//{headers.get('host', '')}")
+
+
+def _name(url: str) -> str | None:
+    """The host of a URL; a port makes no other site."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 def from_own_page(scope: Scope) -> bool:
     """Whether a browser says that a page of this gateway sent the request."""
     headers = Headers(scope=scope)

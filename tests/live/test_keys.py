@@ -306,6 +306,17 @@ def test_where_there_is_no_key_one_of_ours_is_refused_and_others_are_passed_over
         assert client.post("/v1/validate").json() == {"valid": True, "auth_type": "anonymous", "user": None}
 
 
+def test_a_page_of_another_site_has_no_work_done_without_a_key(gateway: Gateway) -> None:
+    page = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    with gateway.client() as client:
+        for path, body in (("/v1/forecast", BODY), ("/v1/jobs", {"type": "forecast", "request": BODY})):
+            sent = client.post(path, content=json.dumps(body), headers=page)  # no content-type: no preflight
+            assert (sent.status_code, sent.json()["code"]) == (403, "PERMISSION_DENIED")
+        for ours in ({"origin": gateway.base_url}, {"origin": gateway.base_url, "sec-fetch-site": "same-origin"}):
+            assert client.post("/v1/forecast", json=BODY, headers=ours).status_code == 200
+        assert client.get("/v1/models", headers=page).status_code == 200  # whose answer no other page reads
+
+
 def test_an_address_that_others_reach_needs_a_key_or_the_operators_word(tmp_path: Path) -> None:
     refused = command("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
     assert refused.returncode == 1

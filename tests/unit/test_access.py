@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.http.credentials import sent
-from gateway.http.origin import Proxies, asks_for_this_machine, from_own_page, same_origin, subject
+from gateway.http.origin import Proxies, asks_for_this_machine, from_own_page, of_other_site, same_origin, subject
 
 KEY = "fg_0123456789ab_" + "x" * 43
 
@@ -103,6 +103,25 @@ def test_ipv6_callers_are_counted_by_their_network() -> None:
 def test_a_page_of_ours_is_told_from_others(headers: dict[str, str], same: bool, own: bool) -> None:
     assert same_origin(scope(**headers)) is same
     assert from_own_page(scope(**headers)) is own
+
+
+@pytest.mark.parametrize(
+    ("headers", "other"),
+    [
+        ({}, False),  # a program
+        ({"sec_fetch_site": "cross-site", "origin": "https://evil.example"}, True),
+        ({"sec_fetch_site": "cross-site"}, True),
+        ({"sec_fetch_site": "cross-site", "origin": "https://app.example"}, False),  # the operator's own
+        ({"sec_fetch_site": "same-origin", "origin": "http://public", "host": "inner"}, False),  # behind a proxy
+        ({"origin": "http://evil.example", "host": "localhost:8000"}, True),
+        ({"origin": "null", "host": "localhost:8000"}, True),
+        ({"origin": "http://[", "host": "localhost:8000"}, True),
+        ({"origin": "http://localhost:8000", "host": "localhost:8000"}, False),
+    ],
+)
+def test_a_page_of_another_site_is_told_by_its_browser(headers: dict[str, str], other: bool) -> None:
+    assert of_other_site(scope(**headers), ("https://app.example",)) is other
+    assert not of_other_site(scope(**headers), ("*",))
 
 
 def test_a_rebound_name_is_not_this_machine() -> None:
