@@ -102,6 +102,22 @@ def test_what_is_no_table_is_refused(body: bytes | str, content_type: str, code:
 
 
 @pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        ("T;y\n1;2\n", "'T;y'"),
+        ("T,y,z\n1,2,3\n", "'T', 'y', 'z'"),
+        ('[{"T":"1","y":2},{"z":3}]', "'T', 'y', 'z'"),
+        (",".join(f"c{i}" for i in range(25)) + "\n" + "," * 24, "'c19' and 5 more"),
+    ],
+)
+def test_a_missing_column_is_told_beside_all_that_were_sent(body: str, columns: str) -> None:
+    error = refused(body)
+    assert error.code is Code.INVALID_ARGUMENT
+    assert error.sentence.startswith("The column 't' is missing. The data has the columns 'T" if "T" in body else "The")
+    assert error.sentence.endswith(f"{columns}.")
+
+
+@pytest.mark.parametrize(
     "cells",
     [
         ["2024-01-31", "2024-02-29"],

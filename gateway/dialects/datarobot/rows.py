@@ -29,6 +29,7 @@ Row = dict[str, Cell]
 ROWS_A_STEP = 256
 MAX_ROWS = 2_000_000  # a body of the largest size holds fewer that say anything
 MAX_COLUMNS = 10_000
+SHOWN_COLUMNS = 20  # in a sentence
 EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"})
 _ENCODINGS = {"utf-8": "utf-8-sig", "utf8": "utf-8-sig", "us-ascii": "utf-8-sig", "iso-8859-1": "latin-1"}
 _ENCODINGS |= {"latin-1": "latin-1", "latin1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252"}
@@ -49,15 +50,17 @@ class Table:
 
     columns: Mapping[str, list[Cell]]
     rows: int
+    sent: tuple[str, ...] = ()  # names of columns, those of a header or of the first rows, also of those not read
 
     def require(self, *names: str) -> None:
         """Raise a 422 for a column that is not there."""
         for name in names:
             if name not in self.columns:
-                there = ", ".join(repr(n[:64]) for n in [*self.columns][:20])
-                raise GatewayError(
-                    Code.INVALID_ARGUMENT, f"The column {name!r} is missing. The data has the columns {there}."
-                )
+                there = [*dict.fromkeys((*self.sent, *self.columns))]
+                shown = ", ".join(repr(n[:64]) for n in there[:SHOWN_COLUMNS])
+                more = f" and {len(there) - SHOWN_COLUMNS} more" if len(there) > SHOWN_COLUMNS else ""
+                told = f"The column {name!r} is missing. The data has the columns {shown}{more}."
+                raise GatewayError(Code.INVALID_ARGUMENT, told)
 
     def numbers(self, name: str) -> Steps[Array]:
         """A column as numbers, NaN where it is empty. Raises a 400 naming the first row that is no number."""
@@ -167,7 +170,7 @@ def _of_csv(text: str, wanted: Sequence[str] | None) -> Steps[Table]:
                 yield
     except csv.Error as exc:
         raise bad_rows(f"The body is not CSV: {exc} in line {lines.line_num}.") from None
-    return _checked(dict(zip((names[i] for i in kept), columns, strict=True)), rows)
+    return _checked(dict(zip((names[i] for i in kept), columns, strict=True)), rows, names)
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -186,11 +189,13 @@ def _of_json(content: bytes, wanted: Sequence[str] | None) -> Steps[Table]:
         content = bytes(_WRAPPED.decode(content).data)
         yield
     columns: dict[str, list[Cell]] = {}
+    sent: Sequence[str] = ()
     rows = 0
     for piece in slices.of_array(content, Format.JSON):
         if len(piece) > LONGEST:
             raise bad_rows(f"A row is longer than {LONGEST} bytes.")
         part = _JSON_ROWS.decode(piece) if piece else []
+        sent = sent or [*dict.fromkeys(chain.from_iterable(part))]
         names = dict.fromkeys(chain.from_iterable(part)) if wanted is None else wanted
         for name in names:
             if name in columns or any(name in row for row in part):
@@ -202,7 +207,7 @@ def _of_json(content: bytes, wanted: Sequence[str] | None) -> Steps[Table]:
         for column in columns.values():
             column += [None] * (rows - len(column))
         yield
-    return _checked(columns, rows)
+    return _checked(columns, rows, sent)
 
 
 def _cells(values: list[Cell]) -> list[Cell]:
@@ -254,11 +259,11 @@ def _parts(content: bytes, boundary: bytes) -> Iterator[tuple[Message, bytes]]:
         start = end + 2
 
 
-def _checked(columns: dict[str, list[Cell]], rows: int) -> Table:
+def _checked(columns: dict[str, list[Cell]], rows: int, sent: Sequence[str]) -> Table:
     if len(columns) > MAX_COLUMNS:
         raise bad_rows(f"More than the {MAX_COLUMNS} columns that one call takes.")
     if rows > MAX_ROWS:
         raise bad_rows(f"More than the {MAX_ROWS} rows that one call takes: split them.")
     if not rows:
         raise bad_rows("The data has no rows.")
-    return Table(columns, rows)
+    return Table(columns, rows, tuple(sent))
