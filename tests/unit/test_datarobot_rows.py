@@ -194,6 +194,28 @@ def test_each_series_stays_on_its_day_of_the_month(settings: dict[str, str]) -> 
     assert (b.distances, b.timestamps) == ((2,), ("2025-10-31T00:00:00.000000Z",))
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        (),
+        (("forecastPoint", "2024-01-05"),),
+        (("predictionsStartDate", "2024-01-05"), ("predictionsEndDate", "2024-01-09")),
+    ],
+)
+def test_a_series_without_history_does_not_disappear(query: tuple[tuple[str, str], ...]) -> None:
+    body = CSV + "2024-01-06,b,\n2024-01-07,b,\n"
+    error = refused(body, "text/csv", *query, series_id="s", window_end=3)
+    assert (error.code, "'b'" in error.sentence) == (Code.INVALID_ARGUMENT, True)
+    alone = refused("t,s,y\n2024-01-06,b,\n2024-01-07,b,\n", "text/csv", *query, series_id="s", window_end=3)
+    assert (alone.code, alone.sentence) == (Code.MALFORMED, "No valid output rows")
+
+
+def test_a_series_that_nothing_is_asked_of_is_no_fault() -> None:
+    body = CSV + "2024-01-20,b,1\n2024-01-21,b,\n"
+    found = windows(parsed(body, "text/csv", ("forecastPoint", "2024-01-05"), series_id="s", window_end=3))
+    assert [w.series_id for w in found] == ["a"]
+
+
 def test_the_window_of_a_deployment_begins_where_it_says() -> None:
     (window,) = windows(parsed(CSV, window_start=2, window_end=3))
     assert window.distances == (2, 3)

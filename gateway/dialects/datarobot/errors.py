@@ -49,6 +49,12 @@ def refused_argument(name: str, told: str) -> GatewayError:
     return GatewayError(Code.INVALID_ARGUMENT, told, faults=(Fault((ARGUMENT, name), told),))
 
 
+def no_history(series: str) -> GatewayError:
+    """422: of one series nothing is known, while others can be predicted."""
+    sentence = f"The series {series[:64]!r} has rows to predict and no known target before them."
+    return GatewayError(Code.INVALID_ARGUMENT, sentence)
+
+
 def no_deployment(deployment: str, user: str) -> GatewayError:
     """404"""
     return GatewayError(Code.NOT_FOUND, f"Deployment {deployment[:64]} cannot be found for user {user}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway import timeline
 from gateway.dialects.base import Steps
@@ -98,6 +99,9 @@ class Planner:
             yield
         if not points:
             raise self._nothing(groups, step)
+        unknown = next((g.id for g in groups if g.id is not None and self._is_unknown(g, step)), None)
+        if unknown is not None:
+            raise errors.no_history(unknown)
         horizon = max(point.steps_ahead for point in points)
         series = []
         for point in points:
@@ -179,12 +183,7 @@ class Planner:
             yield _Point(group=group, at=at, chosen=chosen)
 
     def _bulk(self, group: _Group) -> Iterator[_Point]:
-        assert self._query.first is not None and self._query.end is not None, "they come together"
-        (first, first_ns), (end, end_ns) = utc(self._query.first), utc(self._query.end)
-        seconds = self._times.seconds[group.rows] - 60 * self._times.offset_minutes
-        nanos = self._times.nanos[group.rows]
-        inside = (seconds > first) | ((seconds == first) & (nanos >= first_ns))
-        inside &= (seconds < end) | ((seconds == end) & (nanos < end_ns))
+        inside = self._inside(group)
         known = ~np.isnan(self._target[group.rows])
         enough = np.arange(1, len(group.rows) + 1) >= self._settings.history
         for at in group.steps[known & enough].tolist():
@@ -192,6 +191,17 @@ class Planner:
             chosen = reached[inside[reached]]
             if chosen.size:
                 yield _Point(group=group, at=at, chosen=chosen)
+
+    def _inside(self, group: _Group) -> npt.NDArray[np.bool_]:
+        """Which of the group's rows are in the range of dates asked for."""
+        assert self._query.first is not None and self._query.end is not None, "they come together"
+        (first, first_ns), (end, end_ns) = utc(self._query.first), utc(self._query.end)
+        seconds = self._times.seconds[group.rows] - 60 * self._times.offset_minutes
+        nanos = self._times.nanos[group.rows]
+        inside = (seconds > first) | ((seconds == first) & (nanos >= first_ns))
+        inside &= (seconds < end) | ((seconds == end) & (nanos < end_ns))
+        found: npt.NDArray[np.bool_] = inside
+        return found
 
     def _default_point(self, group: _Group) -> int | None:
         """The step of the row at the point asked for, or before it; else of the last row with a target.
@@ -209,6 +219,21 @@ class Planner:
         own, fraction = self._times.seconds[group.rows], self._times.nanos[group.rows]
         past = np.flatnonzero((own < seconds) | ((own == seconds) & (fraction <= nanos)))
         return int(group.steps[past[-1]]) if past.size and known[0] <= past[-1] else None
+
+    def _is_unknown(self, group: _Group, step: timeline.Frequency) -> bool:
+        """Whether rows of a series are to be predicted of which nothing is known up to the forecast point."""
+        empty = np.isnan(self._target[group.rows])
+        if self._query.first is not None:
+            return bool(empty.all() and self._inside(group).any())
+        if self._default_point(group) is not None:
+            return False
+        point = self._query.forecast_point
+        if point is None:
+            return True
+        at = timeline.Start(utc(point)[0] + 60 * self._times.offset_minutes, utc(point)[1])
+        last = _at(step, at, self._settings.window_end)
+        seconds = self._times.seconds[group.rows]
+        return bool((empty & (seconds > at.seconds) & (seconds <= last)).any())
 
     def _reached(self, group: _Group, at: int) -> Integers:
         """The group's rows within the forecast window of a step."""
