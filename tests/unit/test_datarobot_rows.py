@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gateway.dialects.base import Call
-from gateway.dialects.datarobot import parse, rows, times
+from gateway.dialects.datarobot import parse, render, rows, times
 from gateway.dialects.datarobot.windows import Window, unit_of
 from gateway.domain import Deployment, ForecastRequest
 from gateway.errors import Code, GatewayError
@@ -245,6 +246,36 @@ def test_too_many_points_are_refused_before_they_are_made() -> None:
     body = "t,y\n" + "".join(f"{day},1\n" for day in days)
     dates = (("predictionsStartDate", "1900-01-01"), ("predictionsEndDate", "2000-01-01"))
     assert refused(body, "text/csv", *dates).code is Code.INVALID_ARGUMENT
+
+
+def page(*asked: tuple[str, str]) -> dict[str, Any]:
+    settings = DeploymentSettings(target="y", date="t")
+    known = {name: Deployment(id=name, settings=settings) for name in "abc"}
+    path = "/api/v2/deployments/"
+    listing = Call(method="GET", path=path, query=asked, base_url="http://here", deployments=known)
+    at_once(parse.listed(listing))
+    body = render.deployments(listing, None).body
+    assert isinstance(body, bytes)
+    found = json.loads(body)
+    return {**found, "data": [one["id"] for one in found["data"]]}
+
+
+def test_a_list_comes_in_the_pages_asked_for() -> None:
+    at = "http://here/api/v2/deployments/?order_by=label&limit=2&offset="
+    asked = (("order_by", "label"), ("limit", "2"))
+    assert page() == {"count": 3, "next": None, "previous": None, "data": ["a", "b", "c"]}
+    assert page(*asked) == {"count": 2, "next": f"{at}2", "previous": None, "data": ["a", "b"]}
+    assert page(*asked, ("offset", "2")) == {"count": 1, "next": None, "previous": f"{at}0", "data": ["c"]}
+    assert page(*asked, ("offset", "100"))["next"] is None
+    assert page(*asked, ("offset", "100"))["data"] == []
+    assert page(("offset", "1"))["data"] == ["b", "c"]
+
+
+@pytest.mark.parametrize("asked", [("limit", "-1"), ("limit", "all"), ("offset", ""), ("offset", "1.5")])
+def test_a_page_that_cannot_be_is_refused(asked: tuple[str, str]) -> None:
+    with pytest.raises(GatewayError) as caught:
+        page(asked)
+    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_the_only_deployment_needs_no_name() -> None:

@@ -60,10 +60,10 @@ DIALECT = Dialect(
     operations=(
         *(_predictions(path, PREDICTIONS if i == 0 else ()) for i, path in enumerate(_PREDICTIONS)),
         *_reading("/api/v2/version/", parse.nothing, render.version, "What dr.Client asks first"),
-        *_reading("/api/v2/deployments/", parse.nothing, render.deployments, "Every deployment"),
+        *_reading("/api/v2/deployments/", parse.listed, render.deployments, "Every deployment"),
         *_reading("/api/v2/deployments/{id}/", parse.deployment, render.deployment, "One deployment"),
         *_reading("/api/v2/modelDeployments/{id}/", parse.deployment, render.deployment, "The same"),
-        *_reading("/api/v2/predictionServers/", parse.nothing, render.servers, "Where predictions are made: here"),
+        *_reading("/api/v2/predictionServers/", parse.listed, render.servers, "Where predictions are made: here"),
     ),
     guide=Guide(
         title="DataRobot",

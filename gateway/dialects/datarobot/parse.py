@@ -62,6 +62,12 @@ def nothing(call: Call) -> Steps[None]:
     yield from ()
 
 
+def listed(call: Call) -> Steps[None]:
+    """Nothing but that the page asked for can be read."""
+    query.page(call)
+    yield from ()
+
+
 def _wanted(deployment: Deployment, asked: Query) -> tuple[str, ...]:
     """Columns that are read at all."""
     settings = deployment.settings

@@ -55,6 +55,27 @@ def read(call: Call) -> Query:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAsked:
+    """The part of a list that is asked for."""
+
+    offset: int = 0
+    limit: int = 0  # 0: all that follow
+
+
+def page(call: Call) -> PageAsked:
+    """`limit` and `offset` of a list. Raises GatewayError."""
+    sent = dict(call.query)
+    return PageAsked(offset=_count(sent, "offset"), limit=_count(sent, "limit"))
+
+
+def _count(sent: dict[str, str], name: str) -> int:
+    text = sent.get(name, "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise refused_argument(name, "value can't be converted to int, or is below 0")
+    return int(text)
+
+
 def utc(stamp: Start) -> tuple[int, int]:
     """A point in time as UTC seconds and nanoseconds."""
     return stamp.seconds - 60 * stamp.offset_minutes, stamp.nanos

@@ -7,12 +7,14 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import msgspec
 import numpy as np
 
 from gateway.dialects import notices
 from gateway.dialects.base import Call, Reply
+from gateway.dialects.datarobot import query
 from gateway.dialects.datarobot import types as wire
 from gateway.dialects.datarobot.errors import ARGUMENT
 from gateway.dialects.datarobot.rows import Cell, text_of
@@ -140,12 +142,12 @@ def version(call: Call, answer: object) -> Reply:
 
 def servers(call: Call, answer: object) -> Reply:
     """The one prediction server."""
-    return _page([_server(call)])
+    return _page(call, [_server(call)])
 
 
 def deployments(call: Call, answer: object) -> Reply:
     """Every deployment."""
-    return _page([_deployment(call, one) for one in call.deployments.values()])
+    return _page(call, [_deployment(call, one) for one in call.deployments.values()])
 
 
 def deployment(call: Call, answer: object) -> Reply:
@@ -153,8 +155,23 @@ def deployment(call: Call, answer: object) -> Reply:
     return Reply(body=msgspec.json.encode(_deployment(call, call.deployments[call.path_params["id"]])))
 
 
-def _page(data: list[wire.PredictionServer] | list[wire.Deployment]) -> Reply:
-    return Reply(body=msgspec.json.encode(wire.Page(count=len(data), next=None, previous=None, data=data)))
+def _page(call: Call, every: list[wire.PredictionServer] | list[wire.Deployment]) -> Reply:
+    asked = query.page(call)
+    first, end = asked.offset, asked.offset + (asked.limit or len(every))
+    data = every[first:end]
+    body = wire.Page(
+        count=len(data),
+        next=_url(call, end, asked.limit) if end < len(every) else None,
+        previous=_url(call, max(0, first - asked.limit), asked.limit) if first and asked.limit else None,
+        data=data,
+    )
+    return Reply(body=msgspec.json.encode(body))
+
+
+def _url(call: Call, offset: int, limit: int) -> str:
+    """Where another page of the same list is."""
+    kept = [(name, value) for name, value in call.query if name not in ("offset", "limit")]
+    return f"{call.base_url}{call.path}?{urlencode([*kept, ('limit', limit), ('offset', offset)])}"
 
 
 def _server(call: Call) -> wire.PredictionServer:

@@ -87,9 +87,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A list that is all on one page."""
+    """A part of a list, and where the parts beside it are."""
 
-    count: int
-    next: None
-    previous: None
+    count: int  # on this page
+    next: str | None
+    previous: str | None
     data: list[PredictionServer] | list[Deployment]
