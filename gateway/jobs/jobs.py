@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ from gateway.service import ForecastService, backtests
 from gateway.settings import JobSettings
 from gateway.store import JobRecord, JobStore, News, keys
 from gateway.store.answers import AnswerStore, Entry
+from gateway.store.jobs import Row
 from gateway.store.news import news_or
 
 LOOK_S = 1.0  # between looks at a job where no news comes
 SHORTEST_LOOK_S = 0.1  # between two events of a job
 MAX_PAGE = 200
+_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)-([0-9A-Za-z-]{1,64})", re.ASCII)
 WEBHOOK_TRY_S = 60.0  # within which whoever tries a callback says what became of it
 
 
@@ -191,23 +194,23 @@ class Jobs:
     ) -> JobPage:
         """The caller's jobs (an admin's: all), the newest first."""
         parts = self._open()
-        start = _position(cursor)
+        after = _row(cursor)
         limit = max(1, min(limit, MAX_PAGE))
         found: list[Job] = []
         with _redis_away():
             while True:
-                ids, records = await parts.store.page(None if caller.admin else caller.id, start, MAX_PAGE)
+                rows, records = await parts.store.page(None if caller.admin else caller.id, after, MAX_PAGE)
+                if not rows:
+                    return JobPage(jobs=tuple(found), next=None)
                 by_id = {record.job.id: record.job for record in records}
-                for position, id in enumerate(ids):
-                    job = by_id.get(id)
+                for row in rows:
+                    job = by_id.get(row.id)
                     if job is None or status not in (None, job.status) or type not in (None, job.type):
                         continue
                     if len(found) == limit:
-                        return JobPage(jobs=tuple(found), next=str(start + position))
+                        return JobPage(jobs=tuple(found), next=f"{found[-1].created!r}-{found[-1].id}")
                     found.append(job)
-                if len(ids) < MAX_PAGE:
-                    return JobPage(jobs=tuple(found), next=None)
-                start += len(ids)
+                after = rows[-1]
 
     async def workers(self) -> tuple[Heartbeat, ...]:
         """The workers that live, embedded ones included."""
@@ -423,9 +426,11 @@ def _redis_away() -> Iterator[None]:
         raise GatewayError(Code.UNAVAILABLE, sentence, retry_after_s=1.0) from None
 
 
-def _position(cursor: str | None) -> int:
+def _row(cursor: str | None) -> Row | None:
+    """The last row of the page before."""
     if cursor is None:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 12:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
         raise GatewayError.invalid(Fault(("cursor",), "is not one that a page of this list gave"))
-    return int(cursor)
+    return Row(float(found[1]), found[2])

@@ -37,6 +37,14 @@ class JobRecord:
     trace: str = ""  # the traceparent of the call that brought it; empty where nothing is traced
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Row:
+    """A job's place in a list; a job that is handed in later does not move it."""
+
+    created: float
+    id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
     """A chunk under way."""
@@ -116,15 +124,25 @@ class JobStore:
         fields = await cast(Awaitable[dict[bytes, bytes]], self.redis.hgetall(keys.JOB(id)))
         return _record(fields) if fields else None
 
-    async def page(self, owner: str | None, start: int, count: int) -> tuple[list[str], list[JobRecord]]:
-        """Ids of some jobs, the newest first, and those of them that are still there."""
-        index = keys.JOBS() if owner is None else keys.JOBS_OF(owner)
-        ids = [i.decode() for i in await self.redis.zrevrange(index, start, start + count - 1)]
+    async def page(self, owner: str | None, after: Row | None, count: int) -> tuple[list[Row], list[JobRecord]]:
+        """The next rows after one, the newest first, and the jobs of those that are still there; no rows: the end."""
+        rows = await self._rows(keys.JOBS() if owner is None else keys.JOBS_OF(owner), after, count)
         async with self.redis.pipeline(transaction=False) as pipe:
-            for id in ids:
-                pipe.hgetall(keys.JOB(id))
+            for row in rows:
+                pipe.hgetall(keys.JOB(row.id))
             found = await pipe.execute()
-        return ids, [_record(fields) for fields in found if fields]
+        return rows, [_record(fields) for fields in found if fields]
+
+    async def _rows(self, index: str, after: Row | None, count: int) -> list[Row]:
+        """Rows in the order of Redis: by time, and by id where the time is the same."""
+        start, newest = 0, "+inf" if after is None else repr(after.created)
+        while True:
+            found = await self.redis.zrevrangebyscore(index, newest, "-inf", start=start, num=count, withscores=True)
+            rows = [Row(created, id.decode()) for id, created in found]
+            rows = [row for row in rows if after is None or row < after]
+            if rows or len(found) < count:
+                return rows
+            start += count
 
     async def progress(self, id: str) -> tuple[JobRecord | None, dict[int, Open], int]:
         """A job, its open chunks, and how many are settled."""

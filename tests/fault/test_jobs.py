@@ -29,6 +29,7 @@ from gateway.domain import (
 from gateway.errors import Code, GatewayError
 from gateway.redis_server import find_server
 from gateway.settings import EngineSettings
+from gateway.store import keys
 from tests.engine_adapters import EXIT, RAISE, WAIT, card
 from tests.fault.test_engine import make_weights
 from tests.jobs import ADMIN, ALICE, BOB, HANG_LIMIT_S, MODEL, ORDER, Running, request, running
@@ -343,6 +344,30 @@ def test_lists_come_in_pages(tmp_path: Path) -> None:
             cancelled = await run.jobs.jobs(ALICE, status="cancelled")
             assert [j.id for j in cancelled.jobs] == [made[2].id]
             assert (await run.jobs.jobs(ALICE, type="batch")).jobs == ()
+
+    asyncio.run(main())
+
+
+def test_a_page_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, job_slots=0) as run:
+            made = [await run.jobs.submit(ORDER, request([1.0]), ALICE) for _ in range(5)]
+            same = max(job.created for job in made)  # the order of rows of one moment is that of their ids
+            await run.store.redis.zadd(keys.JOBS_OF("alice"), {job.id: same for job in made})
+            for job in made:
+                await run.store.redis.hset(keys.JOB(job.id), "created", repr(same))
+            seen, cursor = [], None
+            while True:
+                page = await run.jobs.jobs(ALICE, limit=2, cursor=cursor)
+                seen += [job.id for job in page.jobs]
+                if (cursor := page.next) is None:
+                    break
+                await run.jobs.submit(ORDER, request([1.0]), ALICE)
+                await run.jobs.delete(seen[-1], ALICE)
+            assert seen == sorted((job.id for job in made), reverse=True)
+            with pytest.raises(GatewayError) as refused:
+                await run.jobs.jobs(ALICE, cursor="2")
+            assert refused.value.faults[0].loc == ("cursor",)
 
     asyncio.run(main())
 

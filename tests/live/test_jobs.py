@@ -161,7 +161,7 @@ def test_the_list_is_the_newest_first_and_comes_in_pages(client: httpx.Client) -
     while len(found) < 3:
         page = client.get("/v1/jobs", params=query).json()
         found += [job["id"] for job in page["data"]]
-        query["cursor"] = page["next"] or "0"
+        query["cursor"] = page["next"] or "none"
     assert found == made[::-1]
     assert client.get("/v1/jobs", params={"limit": "0"}).status_code == 422
     assert client.get("/v1/jobs", params={"nope": "1"}).status_code == 422
