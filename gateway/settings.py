@@ -45,7 +45,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     request_timeout_s: Seconds = 60.0  # deadline of a request that names none
     max_request_timeout_s: Seconds = 600.0  # what `x-request-timeout-ms` may ask for
     shutdown_grace_s: Seconds = 30.0  # accepted work is finished within this on SIGTERM
-    otlp_endpoint: str | None = None  # an OpenTelemetry collector for traces, such as http://127.0.0.1:4318
+    # An OpenTelemetry collector for traces, such as http://127.0.0.1:4318. May hold a password.
+    otlp_endpoint: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal
 
@@ -180,7 +181,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 TABLES = ("models", "aliases", "deployments")  # whose names are the operator's own
 SECRETS = frozenset(
-    {"key_pepper", "database_url", "redis_url", "market_data_url"}
+    {"key_pepper", "database_url", "redis_url", "market_data_url", "otlp_endpoint"}
 )  # shown as *** where settings are listed
 
 

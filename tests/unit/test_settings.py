@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.cli import main
 from gateway.settings import EngineSettings, ServerSettings, SettingsError, resolve
 
 
@@ -81,3 +82,14 @@ def test_variables_of_a_kubernetes_service_are_no_settings():
 
 def test_a_name_belongs_to_one_section_only():
     assert not set(ServerSettings.__struct_fields__) & set(EngineSettings.__struct_fields__)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_may_hold_a_password_is_not_shown(form, capsys, monkeypatch):
+    url = "http://user:s3cret@host:4318"
+    for name in ("OTLP_ENDPOINT", "DATABASE_URL", "REDIS_URL", "MARKET_DATA_URL"):
+        monkeypatch.setenv(f"FORECAST_GATEWAY_{name}", url)
+    assert main(["settings", *form]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count('"***"') == 4
+    assert "s3cret" not in shown
