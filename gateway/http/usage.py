@@ -31,6 +31,7 @@ from gateway.usage.queries import COLUMNS, MAX_POINTS, Group, Percentiles, Quest
 from gateway.usage.tables import DAY_MS, HOUR_MS
 
 JSON, CSV = "application/json", "text/csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet computes
 MAX_REQUESTS = 500  # of one list
 WORDS_MS = {"minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
 UNITS_MS = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
@@ -439,11 +440,16 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
     return flat
 
 
+def _inert(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: a request's id and a key's name are anybody's text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return Response(
         text.getvalue(), media_type=CSV, headers={"content-disposition": 'attachment; filename="usage.csv"'}
     )

@@ -232,3 +232,12 @@ def test_a_question_that_cannot_be_is_refused(query: str, words: str, used: Gate
     answer = httpx.get(f"{used.base_url}/api/usage?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_ARGUMENT")
     assert words in answer.json()["error"]
+
+
+def test_no_cell_of_csv_is_a_formula(used: Gateway) -> None:
+    with used.client() as client:
+        for begun in "=+-@":
+            client.post("/v1/forecast", json=forecast(random.Random(1)), headers={"x-request-id": f"{begun}1+1"})
+        answer = client.get("/api/usage/requests", params={"format": "csv", "limit": 4})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert sorted(row["request_id"] for row in rows) == ["'+1+1", "'-1+1", "'=1+1", "'@1+1"]
