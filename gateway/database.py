@@ -77,10 +77,10 @@ class Database:
                         Code.UNAVAILABLE,
                         f"The database was written by a newer gateway (migration {version}, here {HEAD}).",
                     )
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # its plugins and its steps are nobody's news
         from alembic import command
         from alembic.config import Config
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are nobody's news
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         with self.writing() as connection:

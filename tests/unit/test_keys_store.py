@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from gateway.usage.queries import Question, Span
 from gateway.usage.rollups import Maintenance
 from gateway.usage.tables import ACCEPTED, HOUR_MS, Entry
 from tests.postgres_servers import postgres
+from tests.serving import REPOSITORY
 
 PEPPER = b"p" * 32
 NOW = 1_800_000_000.0
@@ -250,6 +253,18 @@ def test_a_session_is_only_what_was_signed(clock: Clock) -> None:
     assert Sessions(b"q" * 32, clock=clock).read(value) is None
     clock.now += 61
     assert sessions.read(value) is None
+
+
+def test_a_new_database_is_no_news(tmp_path: Path) -> None:
+    """In a process of its own: alembic speaks when it is first imported."""
+    program = (
+        "import logging, sys; from gateway.database import open_database; "
+        "logging.basicConfig(level=logging.INFO); open_database(sys.argv[1]).close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_databases_password_is_not_shown(tmp_path: Path) -> None:
