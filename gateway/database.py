@@ -7,9 +7,11 @@ calls are synchronous: callers on an event loop make them in a thread.
 from __future__ import annotations
 
 import logging
+import os
 import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,8 @@ class Database:
 def open_database(data_dir: str | Path, url: str = "") -> Database:
     """The database of an installation, its tables there. Raises GatewayError where it cannot be opened."""
     where = url_of(data_dir, url)
+    if not url:
+        _keep_private(Path(data_dir).expanduser() / FILE)
     try:
         database = Database(where)
         database.migrate()
@@ -119,6 +123,25 @@ def url_of(data_dir: str | Path, url: str) -> sa.URL:
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise GatewayError(Code.INVALID_ARGUMENT, "database_url must begin with postgresql:// or sqlite:///.")
     return parsed
+
+
+def _keep_private(path: Path) -> None:
+    """Have the file be its owner's alone, and with it those that SQLite makes beside it, which take its mode.
+
+    It is made under another name: a process that closes a file loses the locks that it has on it elsewhere.
+    """
+    draft = path.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    with suppress(OSError):  # a folder that cannot be written is told of by SQLite
+        if path.exists():
+            for kept in (path, path.with_name(f"{FILE}-wal"), path.with_name(f"{FILE}-shm")):
+                if kept.exists() and kept.stat().st_mode & 0o077:
+                    kept.chmod(0o600)
+            return
+        draft.touch(mode=0o600)
+        try:
+            os.link(draft, path)
+        finally:
+            draft.unlink()
 
 
 def shown(url: sa.URL) -> str:

@@ -16,7 +16,7 @@ from gateway.access.keys import KEYS, LATEST, KeyLimits, Keys, KeyTerms, id_of
 from gateway.access.ring import KeyRing
 from gateway.access.sessions import Sessions
 from gateway.cli.keys import _row as row_of_list
-from gateway.database import Database, open_database, shown, url_of
+from gateway.database import FILE, Database, open_database, shown, url_of
 from gateway.errors import Code, GatewayError
 from gateway.http.account import view
 from gateway.usage import queries
@@ -265,6 +265,20 @@ def test_a_new_database_is_no_news(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_file_of_a_database_is_its_owners_alone(tmp_path: Path) -> None:
+    def modes() -> set[int]:
+        return {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+
+    for mode in (None, 0o644):  # a new one, and one that an older gateway made
+        if mode is not None:
+            (tmp_path / FILE).chmod(mode)
+        opened = open_database(tmp_path)
+        Keys(opened, PEPPER).create(KeyTerms(name="n"))
+        assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}-wal", f"{FILE}-shm"}
+        assert modes() == {0o600}
+        opened.close()
 
 
 def test_a_databases_password_is_not_shown(tmp_path: Path) -> None:
