@@ -55,6 +55,7 @@ class Guide:
     supported: tuple[str, ...]
     unsupported: tuple[str, ...]  # and what is answered otherwise than by the system itself
     odd: tuple[OddRequest, ...] = ()
+    exchanges: str = ""  # what is to be known of the requests and answers shown
 
 
 # -- the files beside a dialect ---

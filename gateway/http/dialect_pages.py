@@ -71,6 +71,8 @@ def _page(dialect: Dialect) -> Iterator[str]:
     yield f"<h1>{html.escape(guide.title)}</h1>\n<p>{_prose(guide.summary)}</p>\n"
     yield f"<h2>How to move</h2>\n{_items('ol', guide.moving)}"
     yield "<h2>Requests and answers</h2>\n"
+    if guide.exchanges:
+        yield f"<p>{_prose(guide.exchanges)}</p>\n"
     for operation in dialect.operations:
         docs = operation.documentation
         if docs is not None:

@@ -115,6 +115,17 @@ def test_a_page_shows_the_dialect(dialect: Dialect) -> None:
     assert set(re.findall(r"<(\w+)", text)) <= TAGS
 
 
+@pytest.mark.parametrize("name", ["chronos2-server", "kserve"])
+def test_a_page_of_numbers_that_no_model_gave_says_so(name: str) -> None:
+    (dialect,) = [d for d in app.DIALECTS if d.name == name]
+    assert "Their numbers illustrate it" in page(dialect)
+
+
+def test_kserves_page_says_how_its_model_comes_here() -> None:
+    (dialect,) = [d for d in app.DIALECTS if d.name == "kserve"]
+    assert "forecast-gateway pull timesfm2" in page(dialect)
+
+
 def test_pages_are_listed_and_served() -> None:
     every, one = endpoints(app.DIALECTS, lambda call, error, status: pytest.fail(str(error)))
     scope = {"type": "http", "method": "GET", "headers": [], "request_id": REQUEST_ID}

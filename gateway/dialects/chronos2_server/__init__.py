@@ -136,5 +136,7 @@ DIALECT = Dialect(
             "`version` of `/health/info` is this gateway's.",
         ),
         odd=ODD,
+        exchanges="The shape of these answers is what tests hold this gateway to. Their numbers illustrate it, as in "
+        "the reference: they are no model's forecast.",
     ),
 )

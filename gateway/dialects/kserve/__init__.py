@@ -119,6 +119,7 @@ DIALECT = Dialect(
             "Change the base URL of your requests to this gateway's; paths and bodies stay.",
             "`model` is an id or alias of this gateway's catalog: `timesfm2` and `timesfm` are TimesFM 2.0. "
             "`GET /v1/timeseries/models` lists the ids; `[aliases]` in the settings adds names of your own.",
+            "Bring a model's weights here before its first forecast: `forecast-gateway pull timesfm2`.",
             "Where keys are in use, send one as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
             "`InferenceRESTClient` of the package `kserve` works as it is: probes by protocol, and forecasts by "
             "`infer(url, body, is_graph_endpoint=True)`.",
@@ -143,5 +144,7 @@ DIALECT = Dialect(
             "Errors of one input have the codes `400` and `500`; bad options are 400 for the whole request.",
         ),
         odd=ODD,
+        exchanges="The shape of these answers is what tests hold this gateway to. Their numbers illustrate it, as in "
+        "the reference: they are no model's forecast.",
     ),
 )
