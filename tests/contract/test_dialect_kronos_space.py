@@ -258,6 +258,17 @@ def test_results_have_the_printed_keys() -> None:
         assert {len(path) for path in column.values()} == {24}
 
 
+@pytest.mark.parametrize("name", ["predict_api", "predict_all", "predict"])
+def test_prices_whose_mean_is_no_number_are_an_error(name: str) -> None:
+    """Each path is one, and their sum is not."""
+    asked = question(name).of_market(of_market(), END_S)
+    assert asked.candles is not None
+    with np.errstate(over="ignore"):
+        drawn = forecast(*[np.full((30, 24, 1), 1e308)] * (5 if name == "predict_all" else 1))
+    with pytest.raises(GatewayError, match="too large"):
+        results.output(asked, asked.candles, drawn, [])
+
+
 def test_the_plot_is_a_figure_of_plotly() -> None:
     """plotly itself reads it: a key that it does not know, or a value that cannot be, raises."""
     figures = pytest.importorskip("plotly.graph_objects", reason="plotly is not on this machine")

@@ -12,6 +12,7 @@ from gateway.dialects.kronos_space import paths, plots
 from gateway.dialects.kronos_space.candles import Candles
 from gateway.dialects.kronos_space.functions import Question
 from gateway.domain import Array, Forecast, SeriesForecast
+from gateway.errors import Code, GatewayError
 
 COLUMNS = ("open", "high", "low", "close", "volume")  # of `all_samples`
 _NUMBER = re.compile(r"\d+")
@@ -47,9 +48,18 @@ class Plot(msgspec.Struct, frozen=True):
 
 
 def output(question: Question, candles: Candles, forecast: Forecast, notices: Sequence[str]) -> list[Plot | Result]:
-    """The values that a function returns. `notices` are sentences beside those of the forecast."""
-    found = paths.drawn(candles, forecast)
-    answer = _result(question, candles, forecast, found, notices)
+    """The values that a function returns. `notices` are sentences beside those of the forecast.
+
+    Raises GatewayError for a forecast that failed, and for one whose numbers leave the range of a float.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = paths.drawn(candles, forecast)
+        answer = _result(question, candles, forecast, found, notices)
+    columns = (*found.values(), np.array(answer.predictions.mean))
+    if not all(np.isfinite(values).all() for values in columns):
+        raise GatewayError(
+            Code.INVALID_ARGUMENT, "The prices are too large: their forecast leaves the range of a number."
+        )
     if not question.function.plots:
         return [answer]
     figure = plots.figure(candles, answer.timestamps, answer.predictions, title=f"BTC/USDT, {answer.model}")
