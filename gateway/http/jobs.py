@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -349,5 +349,25 @@ def _query(request: Request, kind: type[Query]) -> Query:
             raise GatewayError(Code.INVALID_ARGUMENT, told)
     try:
         return msgspec.convert(sent, kind, strict=False)
-    except msgspec.ValidationError as exc:
-        raise GatewayError(Code.INVALID_ARGUMENT, f"The query cannot be read: {exc}") from None
+    except msgspec.ValidationError:
+        raise GatewayError(Code.INVALID_ARGUMENT, " ".join(_faulty(sent, kind))) from None
+
+
+def _faulty(sent: Mapping[str, str], kind: type[msgspec.Struct]) -> Iterator[str]:
+    """A sentence for each value that cannot be, with those that can."""
+    for field in msgspec.structs.fields(kind):
+        if field.name in sent:
+            try:
+                msgspec.convert(sent[field.name], field.type, strict=False)
+            except msgspec.ValidationError:
+                yield f"{field.name} is {_possible(field.type)}, not {sent[field.name][:64]!r}."
+
+
+def _possible(type: object) -> str:
+    found = msgspec.inspect.type_info(type)
+    for one in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
+        if isinstance(one, msgspec.inspect.LiteralType):
+            return f"one of {', '.join(map(str, one.values))}"
+        if isinstance(one, msgspec.inspect.IntType):
+            return f"a whole number from {one.ge} " + ("on" if one.le is None else f"to {one.le}")
+    return "true or false"

@@ -105,7 +105,7 @@ async def lines(body: AsyncIterator[bytes], call: Call, forecast: Forecasts, ope
     first = await anext(numbered, None)
     if first is None:
         raise GatewayError(Code.MALFORMED, "The upload is empty; its first line holds type and request.")
-    order, head = await paced(job_lines.head(first[1], call, operations))
+    order, head = await paced(job_lines.first(*first, call, operations))
     series = _Lines(numbered, head.parameters.prediction_length, forecast)
     return Upload(order=order, head=head, series=series.read(), at=series.place)
 

@@ -432,5 +432,7 @@ def _row(cursor: str | None) -> Row | None:
         return None
     found = _CURSOR.fullmatch(cursor)
     if found is None:
-        raise GatewayError.invalid(Fault(("cursor",), "is not one that a page of this list gave"))
+        raise GatewayError.invalid(
+            Fault(("cursor",), "the next page begins at the `next` of the page before; this is none")
+        )
     return Row(float(found[1]), found[2])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import get_args
 
 import httpx
 import msgspec
 import pytest
 
+from gateway.domain import JobStatus
 from tests.live.gated import Gate
 from tests.live.jobs import GATED, LENGTH, Body, ended, events, request, submitted
 from tests.serving import START_LIMIT_S, Gateway
@@ -163,8 +165,18 @@ def test_the_list_is_the_newest_first_and_comes_in_pages(client: httpx.Client) -
         found += [job["id"] for job in page["data"]]
         query["cursor"] = page["next"] or "none"
     assert found == made[::-1]
-    assert client.get("/v1/jobs", params={"limit": "0"}).status_code == 422
+    refused = client.get("/v1/jobs", params={"limit": "0", "status": "done", "type": "backtest"})
+    assert refused.status_code == 422
+    told = refused.json()["error"]
+    assert "limit is a whole number from 1 to 200, not '0'." in told
+    assert all(word in told for word in (*get_args(JobStatus), "not 'done'."))
+    assert "type" not in told
     assert client.get("/v1/jobs", params={"nope": "1"}).status_code == 422
+    page = client.get(f"/v1/jobs/{made[0]}/result", params={"offset": "-1"})
+    assert (page.status_code, page.json()["error"]) == (422, "offset is a whole number from 0 on, not '-1'.")
+    read = client.get(f"/v1/jobs/{made[0]}", params={"result": "perhaps"})
+    assert (read.status_code, read.json()["error"]) == (422, "result is true or false, not 'perhaps'.")
+    assert client.get("/v1/jobs", params={"cursor": "2"}).status_code == 422
 
 
 def test_a_job_that_runs_is_seen_running_and_can_be_stopped(jobs_client: httpx.Client, gate: Gate) -> None:

@@ -126,6 +126,36 @@ def test_faults_of_the_service_are_told_within_the_request() -> None:
 # -- lines ---
 
 
+def first(line: bytes) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        at_once(job_lines.first(3, line, call(b"", "application/x-ndjson"), OPERATIONS))
+    return caught.value
+
+
+def test_a_first_line_that_is_no_order_is_told_by_its_number() -> None:
+    series = first(b'{"target": [1, 2, 3]}')
+    assert series.code is Code.INVALID_ARGUMENT
+    assert places(series) == [("lines", 3)]
+    assert "first line of an upload is its order" in series.sentence
+    broken = first(b'{"type": "forecast", "request": ')
+    assert broken.code is Code.MALFORMED
+    assert broken.sentence.startswith("Line 3 is not JSON: ")
+    assert places(broken)[0][:2] == ("lines", 3)
+    deep = first(b'{"type": "forecast", "request": ' + b"[" * 100_000)
+    assert (deep.code, deep.sentence[:6]) == (Code.MALFORMED, "Line 3")
+    assert first(b'{"type": "\xff"}').code is Code.MALFORMED
+    assert places(first(b"[1, 2]")) == [("lines", 3)]
+    assert places(first(json.dumps({**HEAD, "type": "batch"}).encode())) == [("type",)]
+
+
+def test_another_content_type_is_told_of_the_forms_of_uploads() -> None:
+    with pytest.raises(GatewayError) as caught:
+        at_once(jobs.order(call(b"a,b", "text/csv"), OPERATIONS))
+    assert caught.value.code is Code.UNSUPPORTED_MEDIA_TYPE
+    for form in ("application/json", "application/msgpack", jobs.LINES, jobs.TABLE):
+        assert form in caught.value.sentence
+
+
 def head(line: object) -> tuple[JobOrder, ForecastRequest]:
     content = line if isinstance(line, bytes) else json.dumps(line).encode()
     return at_once(job_lines.head(content, call(b"", "application/x-ndjson"), OPERATIONS))

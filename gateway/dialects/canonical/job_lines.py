@@ -18,7 +18,7 @@ from gateway.dialects.canonical.jobs import OrderFields
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.types import ABSENT, Name, SeriesEnvelope
 from gateway.domain import Answer, ForecastRequest, JobOrder, SeriesInput
-from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError
+from gateway.errors import MAX_FAULTS, Code, Fault, GatewayError, Place
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a million observations; a line must be whole before it is read
 _WIRE = Wire(Format.JSON, Format.JSON)
@@ -83,13 +83,44 @@ class Lines:
             raise GatewayError(Code.PAYLOAD_TOO_LARGE, told)
 
 
+def first(number: int, line: bytes, call: Call, operations: jobs.Operations) -> Steps[tuple[JobOrder, ForecastRequest]]:
+    """What `head` reads in the first line of an upload; what is no order at all is told by the line's number."""
+    try:
+        known = msgspec.json.decode(line, type=dict[str, Raw]).keys()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        known = None  # the head's reader says what is wrong
+    if known is not None and not known & {"type", "request"}:
+        told = (
+            'The first line of an upload is its order, {"type": "forecast", "request": {"model": ..., "parameters": '
+            "{...}}}, and the series follow: this line has neither type nor request"
+        )
+        raise GatewayError.invalid(Fault(("lines", number), told))
+    try:
+        return (yield from head(line, call, operations))
+    except GatewayError as error:
+        if error.code is Code.MALFORMED:
+            raise _broken(error, number, ("lines", number)) from None
+        if any(not f.loc for f in error.faults):
+            faults = (Fault(f.loc or ("lines", number), f.msg, f.type) for f in error.faults)
+            raise GatewayError.invalid(*faults) from None
+        raise
+
+
+def _broken(error: GatewayError, number: int, place: Place) -> GatewayError:
+    """The error of a line that is not JSON, which was read as if it were a body."""
+    inner = error.faults[0] if error.faults else Fault((), error.sentence)
+    body, line = "The body is not JSON: ", f"Line {number} is not JSON: "
+    told = error.sentence.replace(body, line) if body in error.sentence else f"Line {number}: {error.sentence}"
+    return GatewayError(Code.MALFORMED, told, faults=(Fault((*place, *inner.loc), inner.msg),))
+
+
 def head(line: bytes, call: Call, operations: jobs.Operations) -> Steps[tuple[JobOrder, ForecastRequest]]:
     """The order and the request without series that a first line holds; raises GatewayError with all its faults."""
     # An order whose request has one series is read as any other, and the series is dropped.
     try:
         sent = msgspec.json.decode(line, type=UploadHead)
         fields = msgspec.json.decode(sent.request, type=dict[str, Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         whole = line  # what is wrong with it is said by whoever reads it
     else:
         faults = []
@@ -140,12 +171,7 @@ def one_series(line: bytes, number: int, horizon: int, forecast: Forecasts) -> S
         found, faults = yield from series.read(sent, body, _WIRE, horizon, place)
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         told = yield from malformed.error(line, Format.JSON, failure)
-        inner = told.faults[0] if told.faults else Fault((), told.sentence)
-        raise GatewayError(
-            Code.MALFORMED,
-            f"Line {number} is not JSON: {told.sentence.removeprefix('The body is not JSON: ')}",
-            faults=(Fault((*place, *inner.loc), inner.msg),),
-        ) from None
+        raise _broken(told, number, place) from None
     except RecursionError:
         raise malformed.too_deep() from None
     if faults:

@@ -143,7 +143,13 @@ class ResultPageBody(msgspec.Struct, frozen=True, kw_only=True):
 
 def order(call: Call, operations: Operations) -> Steps[tuple[JobOrder, Work]]:
     """The job that a body hands in; raises GatewayError with every fault of order and request."""
-    wire = media.negotiate(call)
+    try:
+        wire = media.negotiate(call)
+    except GatewayError as error:
+        if error.code is Code.UNSUPPORTED_MEDIA_TYPE:
+            uploads = f"An upload of many series is {LINES} or {TABLE}."
+            raise GatewayError(error.code, f"{error.sentence} {uploads}") from None
+        raise
     try:
         body = yield from envelope.of(call.body, wire.asked)
         try:
