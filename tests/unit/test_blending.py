@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from gateway.dialects.canonical.group_types import EnsembleParametersBody
 from gateway.domain import Array, ScoringMetric, Weighting
 from gateway.ensemble import scoring
-from gateway.ensemble.blending import blend, greedy, ranking, weigh
+from gateway.ensemble.blending import POWER, blend, greedy, ranking, weigh
 from gateway.ensemble.scoring import Held
 from gateway.pacing import at_once
 
@@ -55,6 +57,14 @@ def test_inverse_scores_weigh_by_the_squares_of_both_errors() -> None:
     assert weigh([1, 2], [3, 1], "inverse_score", 3).tolist() == pytest.approx([4 / 13, 9 / 13])
     assert weigh([1, 2], [None, 1], "inverse_score", 3).tolist() == pytest.approx([4 / 5, 1 / 5])
     assert weigh([10, 20], [10, 10], "inverse_score", 3).tolist() == pytest.approx([4 / 5, 1 / 5])  # no unit
+
+
+def test_the_documents_say_how_inverse_scores_weigh() -> None:
+    told = str(
+        msgspec.json.schema(EnsembleParametersBody)["$defs"]["EnsembleParametersBody"]["properties"]["weighting"]
+    )
+    assert f"(score x CRPS)^-{POWER:.0f}" in told
+    assert "largest weights" in told
 
 
 def test_inverse_scores_take_the_largest_weights() -> None:

@@ -79,7 +79,15 @@ Budget = Annotated[
 ]
 Folds = Annotated[int, Meta(ge=1, le=MAX_FOLDS, description="Backtest folds. Default 1.")]
 FoldStep = Annotated[Count, Meta(description="Rows from one fold to the next. Default: `prediction_length`.")]
-Weights = Annotated[Weighting, Meta(description='How the best are weighted. Default "inverse_score".')]
+Weights = Annotated[
+    Weighting,
+    Meta(
+        description=(
+            'How members are weighted. Default "inverse_score": in proportion to (score x CRPS)^-2 of the backtest, '
+            "where score is that of `scoring_metric`; members are the candidates with the largest weights."
+        )
+    ),
+]
 Selecting = Annotated[
     Selection, Meta(description='One blend for the request, or one for each series. Default "global".')
 ]
