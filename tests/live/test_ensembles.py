@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -366,7 +367,8 @@ def test_a_backtest_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
         ("test/off-by-2", "selected"),
         ("test/hanging", "timed_out"),
     ]
-    assert "held others up" in str(answer.ranked[2].error)
+    # On a busy machine the others may come first; then nobody is held up, and the budget ends it.
+    assert re.search("held others up|did not come within the budget", str(answer.ranked[2].error))
 
 
 @pytest.mark.usefixtures("_impatient")
