@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-import httpx
 import psutil  # type: ignore[import-untyped]
 
 from tests.benchmark.load import MODEL
