@@ -64,7 +64,7 @@ class Worker:
     device: Device
     process: WorkerProcess | None = None
     begun: bool = False
-    models: dict[str, int] = field(default_factory=dict)  # held: bytes
+    models: dict[str, Loaded] = field(default_factory=dict)  # held, as it was told
     loads: dict[str, None] = field(default_factory=dict)  # asked for and not answered, in order
     tasks: int = 0  # given and not answered
     restarts: int = 0
@@ -132,7 +132,8 @@ class Crew:
         self.start()
         loading = _Loading(asyncio.get_running_loop().create_future(), {w.name for w in self.workers})
         self._loading[card.id] = loading
-        self._models[card.id] = Load(card=card, folders={k: str(f) for k, f in folders.items()})
+        where = {k: str(f) for k, f in folders.items()}
+        self._models[card.id] = Load(card=card, folders=where, identify=self._settings.cache_mb > 0)
         for worker in self.workers:
             self._ask(worker, card.id)
         return await loading.report
@@ -149,6 +150,11 @@ class Crew:
     def holds(self, model: str) -> bool:
         """Whether a living worker holds a model."""
         return any(model in w.models for w in self.workers)
+
+    def identity(self, model: str) -> bytes:
+        """What decides a model's numbers, where all who hold it say the same and it was asked for; else nothing."""
+        told = {w.models[model].identity for w in self.workers if model in w.models}
+        return told.pop() if len(told) == 1 else b""
 
     async def held(self, model: str) -> None:
         """Wait until a worker holds a model."""
@@ -280,7 +286,7 @@ class Crew:
             return
         del worker.loads[message.model]
         del self._costs[message.model]
-        worker.models[message.model] = message.memory_bytes
+        worker.models[message.model] = message
         self._watch(worker)
         self._review(message.model)
         loading = self._loading.get(message.model)

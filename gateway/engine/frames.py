@@ -35,6 +35,7 @@ class Load(Message, frozen=True, kw_only=True):
 
     card: ModelCard
     folders: dict[str, str]
+    identify: bool = False  # tell what it is, which takes reading its files once more
 
 
 class Unload(Message, frozen=True, kw_only=True):
@@ -77,6 +78,7 @@ class Loaded(Message, frozen=True, kw_only=True):
     model: str
     seconds: float
     memory_bytes: int
+    identity: bytes = b""  # of `gateway.engine.identity`; empty: not asked for, or its files changed meanwhile
 
 
 class LoadFailed(Message, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ import numpy as np
 from adapters.base import Adapter, Batch, Device, Sampling, Series, SeriesFailure, SeriesForecast, describe
 from adapters.loading import load
 from catalog.card import ModelCard
-from gateway.engine import machine
+from gateway.engine import identity, machine
 from gateway.engine.frames import (
     Begin,
     Begun,
@@ -98,9 +98,14 @@ class Worker:
     def _load(self, message: Load) -> Message:
         card = message.card
         started, before = time.perf_counter(), machine.rss_bytes(os.getpid())
+        folders = {k: Path(f) for k, f in message.folders.items()}
         try:
-            adapter = load(card, {k: Path(f) for k, f in message.folders.items()}, self._device)
+            lie = identity.stamps(card, folders) if message.identify else None
+            adapter = load(card, folders, self._device)
             answer = forecast(adapter, (first_series(card),))[0]
+            known = identity.identity(card, folders, self._device) if lie is not None else b""
+            if lie is not None and identity.stamps(card, folders) != lie:
+                known = b""  # files were replaced meanwhile: nobody knows which of them were loaded
         except Exception as exc:
             log.exception("cannot load %s", card.id)
             told = str(exc) if isinstance(exc, (ValueError, ImportError)) else type(exc).__name__
@@ -112,7 +117,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what a library leaves behind stays: no later collection need look at it
         memory = max(0, machine.rss_bytes(os.getpid()) - before)
-        return Loaded(model=card.id, seconds=time.perf_counter() - started, memory_bytes=memory)
+        return Loaded(model=card.id, seconds=time.perf_counter() - started, memory_bytes=memory, identity=known)
 
     def _unload(self, model: str) -> None:
         adapter = self._adapters.pop(model, None)
