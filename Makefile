@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install serve test test-full lint mutants bench evaluate clean
+.PHONY: install serve test test-full lint mutants bench peers evaluate clean
 
 install: $(VENV)/.installed
 
@@ -33,16 +33,13 @@ test: lint
 test-full: lint
 	$(BIN)/pytest
 
+# Wants two cores of its own for a quarter of an hour. `make peers` first, to have other servers measured beside it.
 bench: install
-	$(BIN)/python -m tests.benchmark.http_path
-	$(BIN)/python -m tests.benchmark.many_clients
-	$(BIN)/python -m tests.benchmark.bench_engine
-	$(BIN)/python -m tests.benchmark.bench_jobs
-	$(BIN)/python -m tests.benchmark.bench_wire
-	$(BIN)/python -m tests.benchmark.bench_access
-	$(BIN)/python -m tests.benchmark.bench_dialects
-	$(BIN)/python -m tests.benchmark.bench_chronos_bolt
-	$(BIN)/python -m tests.benchmark.bench_timesfm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.benchmark
+
+peers: install
+	$(BIN)/python -m tests.benchmark.peers --install
 
 evaluate: install
 	$(BIN)/python -m evaluation bolt-nano auto-theta auto-ets bolt-nano+dynamic-theta --most 40 --data ../shared/data --out evaluation/out
@@ -53,4 +50,4 @@ mutants: install
 	$(BIN)/python -m tests.conformance.mutants
 
 clean:
-	rm -rf $(VENV) .clients build *.egg-info
+	rm -rf $(VENV) .clients .peers build *.egg-info

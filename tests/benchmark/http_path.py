@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -78,9 +79,9 @@ def percentiles(seconds: list[float]) -> Percentiles:
     return dict(zip(("p50", "p90", "p99", "max"), found.round(3).tolist(), strict=True))
 
 
-def one_client(gateway: Gateway, model: str, points: int, horizon: int) -> dict[str, Percentiles]:
+def one_client(gateway: Gateway, model: str, points: int, horizon: int, headers: str = "") -> dict[str, Percentiles]:
     """Milliseconds a call takes, computes in the adapter, and is more than that. No two bodies are the same work."""
-    caller, body = Caller(gateway), request(model, 1, points, horizon)
+    caller, body = Caller(gateway, headers), request(model, 1, points, horizon)
     totals, computed, added = [], [], []
     for i in range(CALLS + 50):
         started = time.perf_counter()
@@ -133,7 +134,8 @@ def beside_a_huge_body(gateway: Gateway, series: int = 1000, points: int = 2048)
 def main(out: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights"
-        config = {"engine": {"weights_dir": str(weights)}, "models": small_models([MODEL], weights)}
+        models = small_models([MODEL], weights)
+        config: dict[str, Mapping[str, object]] = {"engine": {"weights_dir": str(weights)}, "models": models}
         started = time.perf_counter()
         with serving(Path(folder) / "gateway", config=config, ready=False) as gateway:
             alive_s = time.perf_counter() - started

@@ -146,7 +146,7 @@ async def point(asked: Target, clients: int, seconds: float) -> dict[str, object
                 took.append(time.perf_counter() - started)
         writer.close()
 
-    await asyncio.gather(*(client(itertools.cycle(asked.bodies[k:] + asked.bodies[:k])) for k in _starts(clients)))
+    await asyncio.gather(*(client(itertools.cycle([*asked.bodies[k:], *asked.bodies[:k]])) for k in _starts(clients)))
     took.sort()
     return {
         "clients": clients,

@@ -21,11 +21,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from tests.benchmark.footprint import pss_mb
 from tests.benchmark.one_core import SERVES, Point, load, raw_calls
 from tests.benchmark.side_by_side import machine, true_size
 from tests.serving import REPOSITORY
@@ -144,28 +145,33 @@ def _stop(process: subprocess.Popen[bytes], family: list[psutil.Process]) -> Non
         one.kill()
 
 
-def summed_pss_mb(process: psutil.Process) -> float:
-    """Memory of a process and its children, what several share counted once."""
-    every = [process, *process.children(recursive=True)]
-    return sum(p.memory_full_info().pss for p in every if p.name() != "redis-server") / 1e6
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One peer's points, and the raw call of the library right before."""
+
+    points: list[Point]
+    library: float  # series a second of the raw call
+    best_rps: float
+    over_library: float
+    p99_ms_at_64: float
+    pss_mb: float
 
 
-def measure(peer: Peer, checkpoint: Path, seconds: float) -> dict[str, object]:
+def measure(peer: Peer, checkpoint: Path, seconds: float) -> Measured:
     """The raw call of the library, then the peer at every number of clients."""
     raw = raw_calls(checkpoint, mixed=False)["library"]
     with served(peer, checkpoint) as process:
-        url = f"http://127.0.0.1:{peer.port}{peer.path}"
-        points: list[Point] = load(url, CLIENTS, seconds, "--form", peer.form)
-        memory = summed_pss_mb(process)
-    best = max(points, key=lambda p: p["rps"])
-    return {
-        "points": points,
-        "library": raw,
-        "best_rps": best["rps"],
-        "over_library": round(best["rps"] / raw, 3),
-        "p99_ms_at_64": points[-1]["p99_ms"],
-        "pss_mb": round(memory),
-    }
+        points = load(f"http://127.0.0.1:{peer.port}{peer.path}", CLIENTS, seconds, "--form", peer.form)
+        memory = sum(pss_mb(p) for p in [process, *process.children(recursive=True)])
+    best = max(point["rps"] for point in points)
+    return Measured(
+        points=points,
+        library=raw,
+        best_rps=best,
+        over_library=round(best / raw, 3),
+        p99_ms_at_64=points[-1]["p99_ms"],
+        pss_mb=round(memory),
+    )
 
 
 def main() -> None:
@@ -187,7 +193,7 @@ def main() -> None:
             if not installed(peer):
                 print(f"{peer.name}: skipped, not installed")
                 continue
-            results[peer.name] = found = measure(peer, checkpoint, options.seconds)
+            results[peer.name] = found = asdict(measure(peer, checkpoint, options.seconds))
             print(peer.name, json.dumps(found), flush=True)
     if options.json:
         options.json.write_text(json.dumps({"machine": machine("torch"), "results": results}, indent=1))
