@@ -11,6 +11,7 @@ import gc
 import ipaddress
 import math
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,7 +61,8 @@ from gateway.jobs.webhooks import Webhooks
 from gateway.logs import configure_logging
 from gateway.market_data import MarketData
 from gateway.service import ForecastCache, ForecastService
-from gateway.settings import DialectSettings, Resolved, ServerSettings, Settings, SettingsError
+from gateway.settings import DialectSettings, EngineSettings, Resolved, ServerSettings, Settings, SettingsError
+from gateway.store import ForecastStore
 from gateway.web import pages as web_pages
 from gateway.web import reading
 
@@ -91,6 +93,7 @@ class Parts:
     metrics: Metrics
     engine: Engine
     service: ForecastService
+    forecasts: ForecastStore | None  # that gateways share
     deployments: Deployments
     pool: JobPool
     webhooks: Webhooks
@@ -109,14 +112,16 @@ def build(resolved: Resolved) -> Parts:
     catalog = catalog_of(settings)
     metrics = Metrics()
     engine = Engine(catalog, settings.engine, metrics)
-    service = ForecastService(catalog, engine, cache=_cache(settings.engine.cache_mb))
-    pool = JobPool(service, catalog, settings, ensembles=True, embedded=True)
+    forecasts = _shared(settings.engine, metrics)
+    service = ForecastService(catalog, engine, cache=_cache(settings.engine, forecasts, metrics))
+    pool = JobPool(service, catalog, settings, ensembles=True, embedded=True, forecasts=forecasts)
     return Parts(
         settings=settings,
         catalog=catalog,
         metrics=metrics,
         engine=engine,
         service=service,
+        forecasts=forecasts,
         deployments=Deployments(settings.deployments),
         pool=pool,
         webhooks=Webhooks(
@@ -127,8 +132,16 @@ def build(resolved: Resolved) -> Parts:
     )
 
 
-def _cache(megabytes: int) -> ForecastCache | None:
-    return ForecastCache(megabytes << 20) if megabytes else None
+def _cache(engine: EngineSettings, shared: ForecastStore | None, metrics: Metrics) -> ForecastCache | None:
+    return ForecastCache(engine.cache_mb << 20, shared, metrics) if engine.cache_mb else None
+
+
+def _shared(engine: EngineSettings, metrics: Metrics) -> ForecastStore | None:
+    if not engine.cache_shared_s:
+        return None
+    if not engine.cache_mb:
+        raise SettingsError("cache_shared_s: forecasts that are shared are kept here too, so it needs cache_mb.")
+    return ForecastStore(lives_s=engine.cache_shared_s, max_bytes=engine.cache_mb << 20, observer=metrics)
 
 
 def create_app(resolved: Resolved) -> Starlette:
@@ -298,7 +311,7 @@ def _lifespan(
 async def _prove(service: ForecastService, readiness: Readiness) -> None:
     """Load the default model and have it answer one forecast, however often that takes."""
     card = service.default_card()
-    prober = Caller(id="readiness")
+    prober = Caller(id=f"readiness.{secrets.token_hex(8)}")  # nobody else's kept forecast answers for the engine here
     request = ForecastRequest(
         model=card.id,
         series=(SeriesInput(target=np.arange(8.0).reshape(8, 1)),),

@@ -70,6 +70,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_queue_s: Seconds = 30.0  # estimated wait over which new work is refused
     memory_budget_mb: Count = 0  # for loaded models; 0: 70% of the machine's memory
     cache_mb: Count = 0  # for forecasts that are asked again with the same series and parameters; 0: none are kept
+    cache_shared_s: Count = 0  # Redis keeps cache_mb of them this long for all gateways; 0: each has its own only
     accept_licences: tuple[str, ...] = ()  # ids of models whose non-commercial licence the operator accepts
 
 

@@ -43,7 +43,15 @@ async def work(resolved: Resolved, models: tuple[str, ...]) -> None:
     if settings.server.otlp_endpoint:
         tracing.configure(settings.server.otlp_endpoint, __version__)
     parts = build(resolved)
-    pool = JobPool(parts.service, parts.catalog, settings, models=models, ensembles=False, embedded=False)
+    pool = JobPool(
+        parts.service,
+        parts.catalog,
+        settings,
+        models=models,
+        ensembles=False,
+        embedded=False,
+        forecasts=parts.forecasts,
+    )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -115,13 +115,12 @@ class Engine:
         Raises GatewayError: UNAVAILABLE (loading, overloaded, weights absent, stopping), MODEL_FAILED (the model
         cannot be loaded), DEADLINE_EXCEEDED. Cancelling the call withdraws its series.
         """
-        self._check(deadline)
         if not series:
             return Outcome()
         self._in_flight += 1
         self._drained.clear()
         try:
-            await self._ready(card, deadline)
+            await self.ready(card, deadline=deadline)
             with self.models.used(card):
                 return await self._batchers[card.batching.pool].run(card, series, deadline)
         finally:
@@ -129,24 +128,21 @@ class Engine:
             if not self._in_flight:
                 self._drained.set()
 
-    async def identity(self, card: ModelCard, *, deadline: float) -> bytes:
-        """What decides the numbers of `card` as the workers hold it, which is loaded if need be. Raises as `run` does.
-
-        Empty where that is not known: workers may hold different files under one name, or nobody keeps forecasts.
-        """
-        self._check(deadline)
-        await self._ready(card, deadline)
-        return self._crews[card.batching.pool].identity(card.id)
-
-    def _check(self, deadline: float) -> None:
+    async def ready(self, card: ModelCard, *, deadline: float) -> None:
+        """Return once `card` can forecast, loading it if need be. Raises as `run` does."""
+        now = asyncio.get_running_loop().time()
         if self._stopping:
             raise _stopping()
-        if deadline <= asyncio.get_running_loop().time():
+        if deadline <= now:
             raise deadline_exceeded()
+        await self.models.ready(card, min(deadline, now + self._settings.load_wait_s))
 
-    async def _ready(self, card: ModelCard, deadline: float) -> None:
-        wait_s = self._settings.load_wait_s
-        await self.models.ready(card, min(deadline, asyncio.get_running_loop().time() + wait_s))
+    def identity(self, card: ModelCard) -> bytes:
+        """What decides the numbers of `card` as the workers hold it (see `gateway.engine.identity`).
+
+        Empty where that is not known: no worker holds it, they hold different files, or nobody keeps forecasts.
+        """
+        return self._crews[card.batching.pool].identity(card.id)
 
     def batch_class(self, card: ModelCard, series: Series) -> str:
         """The model, horizon class and length bucket that `series` would run in."""

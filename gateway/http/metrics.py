@@ -87,6 +87,16 @@ class Metrics:
         self._limits_alone = counter(
             "limits_without_redis", "Requests that met limits while Redis was away: served or refused.", "outcome"
         )
+        self._forecasts_found = counter(
+            "forecast_cache_series",
+            "Series looked for among kept forecasts, by where they were: memory, redis or nowhere.",
+            "place",
+        )
+        self._forecasts_failed = counter(
+            "forecast_cache_failures",
+            "Questions to Redis that failed (read, write), and kept forecasts that were not written there (dropped).",
+            "what",
+        )
         self._queued_series = gauge("queue_series", "Series that wait for a worker.", "pool")
         self._queued_tokens = gauge("queue_tokens", "Tokens that wait for a worker.", "pool")
 
@@ -139,6 +149,14 @@ class Metrics:
 
     def limits_alone(self, outcome: str) -> None:
         self._limits_alone(outcome).inc()
+
+    # -- the observer of kept forecasts ---
+
+    def forecasts_found(self, place: str, count: int) -> None:
+        self._forecasts_found(place).inc(count)
+
+    def forecasts_failed(self, what: str, count: int) -> None:
+        self._forecasts_failed(what).inc(count)
 
     # -- the page ---
 

@@ -25,7 +25,7 @@ from gateway.jobs.worker import Worker
 from gateway.redis_server import RedisServer
 from gateway.service import ForecastService, ensembles
 from gateway.settings import Settings
-from gateway.store import JobStore, News, Redis, connect
+from gateway.store import ForecastStore, JobStore, News, Redis, connect
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,12 @@ class JobPool:
         models: tuple[str, ...] = ("*",),
         ensembles: bool,
         embedded: bool,
+        forecasts: ForecastStore | None = None,
     ) -> None:
-        """`models` are globs of what the worker takes; `ensembles`: whether this process has all models for them."""
+        """`models` are globs of what the worker takes; `ensembles`: whether this process has all models for them.
+
+        `forecasts` are shared through the same Redis for as long as there is one.
+        """
         self.jobs = Jobs(service, catalog, settings.jobs)
         self._settings = settings
         self._data_dir = Path(settings.server.data_dir).expanduser()
@@ -72,6 +76,7 @@ class JobPool:
         self._service = service
         self._ensembles = ensembles
         self._embedded = embedded
+        self._forecasts = forecasts
         self._server: RedisServer | None = None
         self._starting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,6 +104,8 @@ class JobPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._forecasts is not None:
+            await self._forecasts.close()
         if self._redis is not None:
             await self._redis.aclose()
         if self._server is not None:
@@ -141,6 +148,8 @@ class JobPool:
             settings=self._settings.jobs,
             ensemble=self._ensemble if self._ensembles else None,
         )
+        if self._forecasts is not None:
+            self._forecasts.open(redis)
         if self._accounts is not None:
             self._accounts.share_limits(redis)
             accounting = Accounting(

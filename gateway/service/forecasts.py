@@ -217,15 +217,20 @@ class ForecastService:
         keys = await paced(_fingerprints(planned.card, work, caller))
         if self._cache is None:
             return await self._run(planned.card, work, keys, deadline), False
-        known = await self._cache.find(keys)
+        await self._engine.ready(planned.card, deadline=deadline)
+        made_by = self._engine.identity(planned.card)
+        entries = [made_by + key for key in keys]
+        known = await self._cache.find(entries) if made_by else [None] * len(work)
         missing = [i for i, forecast in enumerate(known) if forecast is None]
         if missing and any(s.cross_learning for s in work):  # those that learn from each other run together
             known, missing = [None] * len(work), list(range(len(work)))
         if missing:
             todo, digests = [work[i] for i in missing], [keys[i] for i in missing]
             outcome = await self._run(planned.card, todo, digests, deadline)
-            made = zip(digests, outcome.results, strict=True)
-            await self._cache.keep([(key, r) for key, r in made if isinstance(r, AdapterForecast)])
+            # A worker that was started again meanwhile may hold other weights: whose these results are is not known.
+            if made_by and made_by == self._engine.identity(planned.card):
+                made = zip((entries[i] for i in missing), outcome.results, strict=True)
+                await self._cache.keep([(key, r) for key, r in made if isinstance(r, AdapterForecast)])
         else:
             outcome = Outcome()
         fresh = iter(outcome.results)

@@ -16,6 +16,7 @@
 | fg:running:{who}     | zset   | seconds, renewed         | leases of a caller's running requests, by when they end   |
 | fg:idem:{caller}:{h} | string | 24 h                     | body's hash and job of an idempotency key                 |
 | fg:answer:{name}     | string | 24 h                     | the answer to a call that came with an idempotency key    |
+| fg:forecast:{digest} | string | cache_shared_s           | a forecast that other gateways may be asked for           |
 | fg:blob:{id}         | hash   | retention, from a change | chunks and results, where no folder is shared             |
 | fg:blobs             | string | retention, renewed       | the folder of chunks and results, where gateways share one|
 | fg:worker:{id}       | string | seconds, renewed         | a worker's heartbeat                                      |
@@ -70,6 +71,7 @@ LIMIT = Key("fg:limit:{who}:{win}")
 RUNNING = Key("fg:running:{who}")
 IDEMPOTENCY = Key("fg:idem:{caller}:{h}")
 ANSWER = Key("fg:answer:{name}")
+FORECAST = Key("fg:forecast:{digest}")
 BLOB = Key("fg:blob:{id}")
 BLOBS = Key("fg:blobs")
 WORKER = Key("fg:worker:{id}")
@@ -83,7 +85,7 @@ ARQ_RETRY = Key("arq:retry:{ticket}")
 
 KEYS = (
     JOB, OPEN, SETTLED, LEASE, COORDINATOR, ACTIVE, JOBS, JOBS_OF, OWED, WEBHOOKS, LIMIT, RUNNING, IDEMPOTENCY, ANSWER,
-    BLOB, BLOBS, WORKER, WORKERS, QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
+    FORECAST, BLOB, BLOBS, WORKER, WORKERS, QUEUES, QUEUE, SPEED, ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY,
 )  # fmt: skip
 
 CHANNELS = "fg:on:"

@@ -20,7 +20,7 @@ from tests import engine_adapters as models
 
 REPOSITORY = Path(__file__).parents[2]
 HANG_LIMIT_S = 60.0
-SETTINGS = EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S)
+SETTINGS = EngineSettings(statistical_workers=1, workers=1, load_wait_s=HANG_LIMIT_S, cache_mb=1)
 CARD = models.card()
 
 
