@@ -133,6 +133,7 @@ def test_limits_are_the_same_in_redis_and_in_the_process(shared: bool, redis_url
         limits.settle(fifth, series=1, usage=Usage(input_tokens=50, output_tokens=40))
         await limits.close()
         assert "100 tokens a day" in await admitted(limits, grant(), tokens=1)
+        await limits.close()
 
     asyncio.run(run())
 
