@@ -114,8 +114,7 @@ class Worker:
             adapter.close()
             return LoadFailed(model=card.id, reason=f"its first forecast failed: {answer.reason}")
         self._adapters[card.id] = adapter
-        gc.collect()
-        gc.freeze()  # what a library leaves behind stays: no later collection need look at it
+        _tidy()
         memory = max(0, machine.rss_bytes(os.getpid()) - before)
         return Loaded(model=card.id, seconds=time.perf_counter() - started, memory_bytes=memory, identity=known)
 
@@ -125,8 +124,7 @@ class Worker:
             adapter.close()
             del adapter
             gc.unfreeze()
-            gc.collect()
-            gc.freeze()
+            _tidy()
 
     def _run(self, message: Run) -> None:
         for number, task in enumerate(message.tasks):
@@ -230,6 +228,14 @@ def first_series(card: ModelCard) -> Series:
         stamps=np.arange(length + horizon, dtype=np.int64) * 3600,
         sampling=Sampling(count=2, seed=0) if card.sampling.native else None,
     )
+
+
+def _tidy() -> None:
+    """Give back what was dropped, and let no later collection look at what stays, such as a library's own objects."""
+    gc.collect()
+    gc.freeze()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)  # the worker's environment lets malloc keep what is free
 
 
 def _seconds_since_start() -> float:

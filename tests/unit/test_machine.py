@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from adapters.base import Device
 from gateway.engine import machine
-from gateway.engine.crew import devices
+from gateway.engine.crew import devices, environment
 from gateway.settings import EngineSettings
 
 ALLOWED = machine.cores(Path("/nowhere"))
@@ -57,3 +61,21 @@ def test_workers_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [d.threads for d in devices("statistical", several)] == [2]
     assert [d.name for d in devices("neural", EngineSettings(device="cpu", workers=2))] == ["cpu", "cpu"]
     assert [d.name for d in devices("neural", EngineSettings(device="cuda:1"))] == ["cuda:1"]
+
+
+FAULTS = """
+import resource, numpy as np
+for counted in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        first, second = np.ones(1 << 20), np.ones(1 << 20)
+        del first, second
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+def test_a_worker_keeps_the_memory_that_a_forward_pass_frees() -> None:
+    env = {**os.environ, **environment(Device())}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000, "pages of 160 MB were asked for again"
