@@ -153,7 +153,7 @@ def _numbers(content: bytes, count: int) -> Array | None:
     """`count` numbers and nulls of arrays within arrays. None: others, or another count, or no JSON."""
     if not HAS_SIMDJSON:
         return None
-    holes = content.count(b"null")
+    holes = content.count(b"null") if b"n" in content else 0
     try:
         array = simdjson.Parser().parse(content.replace(b"null", _HOLE) if holes else content)
         assert isinstance(array, simdjson.Array), "the skeleton of the text was that of one"

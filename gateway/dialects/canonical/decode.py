@@ -66,7 +66,7 @@ def batch(call: Call, most: int = MAX_REQUESTS) -> Steps[BatchRequest]:
 def _read(call: Call, read: Callable[[Envelope, Wire], Steps[Read]]) -> Steps[Read]:
     """What `read` makes of the body of a call."""
     wire = media.negotiate(call)
-    if (yield from _count(_TARGET[wire.asked], call.body)) > 4 * MAX_SERIES:
+    if (yield from _count(_TARGET[wire.asked], call.body, 4 * MAX_SERIES)) > 4 * MAX_SERIES:
         msg = f"More than the {MAX_SERIES} series that one call takes: split them"
         raise GatewayError.invalid(Fault(("inputs",), msg))
     try:
@@ -78,8 +78,10 @@ def _read(call: Call, read: Callable[[Envelope, Wire], Steps[Read]]) -> Steps[Re
         raise malformed.too_deep() from None
 
 
-def _count(word: bytes, body: bytes) -> Steps[int]:
-    """How often `word` is in `body`."""
+def _count(word: bytes, body: bytes, most: int) -> Steps[int]:
+    """How often `word` is in `body`; 0 for one too short to hold more than `most`."""
+    if len(body) <= most * len(word):
+        return 0
     found = body.count(word, 0, _COUNTED + len(word) - 1)
     for start in range(_COUNTED, len(body), _COUNTED):
         yield
@@ -104,21 +106,20 @@ def typed(body: Envelope, wire: Wire, shape: Shape[Sent, Controls, Asked]) -> St
     sent = wire.asked.decode(body.content, shape.envelope)
     beside = {name: body.whole(getattr(sent, name)) for name in shape.beside}
     gathered = parameters.gathered(body.whole(sent.parameters), beside, wire.asked)
-    controls = wire.asked.decode(gathered.content, shape.controls)
-    faults = gathered.relocated([*parameters.faults(controls, shape.default_horizon), *shape.rules(controls)])
+    controls = shape.read(bytes(gathered.content), wire.asked)
+    faults = gathered.relocated(controls.faults)
     metadata = series.echo(body.whole(sent.metadata), wire, (), faults)
-    horizon = parameters.horizon_of(controls, shape.default_horizon)
     read: list[SeriesInput] = []
     for i, one in enumerate(sent.inputs):
-        found, more = yield from series.read(one, body, wire, horizon, ("inputs", i))
+        found, more = yield from series.read(one, body, wire, controls.horizon, ("inputs", i))
         read.append(found)
         faults += more
         if len(faults) >= MAX_FAULTS:
             break
         yield
-    if faults:
+    if faults or controls.parameters is None:
         raise GatewayError.invalid(*faults[:MAX_FAULTS])
-    return shape.make(sent, tuple(read), controls, metadata)
+    return shape.make(sent, tuple(read), controls.sent, controls.parameters, metadata)
 
 
 def requests(body: Envelope, wire: Wire, most: int) -> Steps[BatchRequest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,25 +22,21 @@ class Format(Enum):
     JSON = "application/json"
     MSGPACK = "application/msgpack"
 
+    def __init__(self, media_type: str) -> None:
+        # By kind, what reads bytes as it: making that takes longer than reading a short value.
+        self._decoders: dict[Any, Callable[[bytes | msgspec.Raw], Any]] = {}
+
     def decode(self, raw: bytes | msgspec.Raw, kind: type[T]) -> T:
         """Raises msgspec.DecodeError, and msgspec.ValidationError where `raw` is well formed but no `kind`."""
-        found: T = _decoder(self, kind)(raw)
+        read = self._decoders.get(kind)
+        if read is None:
+            make = msgspec.json.Decoder if self is Format.JSON else msgspec.msgpack.Decoder
+            read = self._decoders[kind] = make(kind).decode
+        found: T = read(raw)
         return found
 
     def encode(self, value: object) -> bytes:
         return (msgspec.json.encode if self is Format.JSON else msgspec.msgpack.encode)(value)
-
-
-def _decoder(form: Format, kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
-    """What reads bytes as `kind`, kept: making it takes longer than reading a short value."""
-    found = _DECODERS.get((form, kind))
-    if found is None:
-        make = msgspec.json.Decoder if form is Format.JSON else msgspec.msgpack.Decoder
-        found = _DECODERS[form, kind] = make(kind).decode
-    return found
-
-
-_DECODERS: dict[tuple[Format, Any], Callable[[bytes | msgspec.Raw], Any]] = {}
 
 
 def array_head(count: int) -> bytes:
@@ -68,19 +65,24 @@ class Wire:
 
 def negotiate(call: Call) -> Wire:
     """Both forms of a call; raises GatewayError UNSUPPORTED_MEDIA_TYPE or NOT_ACCEPTABLE."""
-    asked = _of_request(call.headers.get("content-type", ""))
+    return _negotiated(call.headers.get("content-type", ""), call.headers.get("accept", ""))
+
+
+@lru_cache(maxsize=64)
+def _negotiated(content_type: str, accept: str) -> Wire:
+    asked = _of_request(content_type)
     if asked is None:
         raise GatewayError(
             Code.UNSUPPORTED_MEDIA_TYPE,
-            f"The content-type {call.headers['content-type'][:80]!r} is not read here: send application/json (in "
-            "UTF-8) or application/msgpack.",
+            f"The content-type {content_type[:80]!r} is not read here: send application/json (in UTF-8) or "
+            "application/msgpack.",
         )
-    answered = _of_answer(call.headers.get("accept", ""), asked)
+    answered = _of_answer(accept, asked)
     if answered is None:
         raise GatewayError(
             Code.NOT_ACCEPTABLE,
-            f"Nothing that the header accept: {call.headers['accept'][:80]!r} names is served here: "
-            "application/json or application/msgpack.",
+            f"Nothing that the header accept: {accept[:80]!r} names is served here: application/json or "
+            "application/msgpack.",
         )
     return Wire(asked, answered)
 

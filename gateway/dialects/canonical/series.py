@@ -17,7 +17,7 @@ from gateway.dialects.canonical.envelope import Envelope
 from gateway.dialects.canonical.media import Format, Wire
 from gateway.dialects.canonical.metadata import Echo
 from gateway.dialects.canonical.parameters import NONE
-from gateway.dialects.canonical.types import Name, SeriesEnvelope
+from gateway.dialects.canonical.types import ABSENT, Name, SeriesEnvelope
 from gateway.domain import Array, CovariateValues, SeriesInput
 from gateway.errors import MAX_FAULTS, Fault, Place
 
@@ -26,6 +26,8 @@ MAX_CHANNELS = 10_000
 _NUMBER, _NAME = msgspec.inspect.type_info(float), msgspec.inspect.type_info(Name)
 _UNREAD = np.empty((0, 0))  # stands for a target with faults of its own
 Covariates = dict[str, CovariateValues]
+_NO_COVARIATES: Mapping[str, CovariateValues] = {}
+_NO_STATICS: Mapping[str, float] = {}
 
 
 def read(
@@ -38,10 +40,15 @@ def read(
     faults: list[Fault] = []
     form = wire.asked
     target = yield from _target(body.whole(sent.target), form, (*place, "target"), faults)
-    past = yield from _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
-    future = yield from _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
-    static = yield from _statics(sent.static_covariates, form, (*place, "static_covariates"), faults)
-    channels = yield from _channels(body.whole(sent.channels), form, (*place, "channels"), faults)
+    past, future, static, channels = _NO_COVARIATES, _NO_COVARIATES, _NO_STATICS, None
+    if sent.past_covariates is not ABSENT:
+        past = yield from _covariates(sent.past_covariates, body, form, (*place, "past_covariates"), faults)
+    if sent.future_covariates is not ABSENT:
+        future = yield from _covariates(sent.future_covariates, body, form, (*place, "future_covariates"), faults)
+    if sent.static_covariates is not ABSENT:
+        static = yield from _statics(sent.static_covariates, form, (*place, "static_covariates"), faults)
+    if sent.channels is not ABSENT:
+        channels = yield from _channels(body.whole(sent.channels), form, (*place, "channels"), faults)
     found = SeriesInput(
         target=target,
         start=sent.start,
@@ -173,8 +180,9 @@ def relations(series: SeriesInput, horizon: int | None, place: Place) -> Iterato
     """What is wrong between the arrays of a series, and with the cells of each, whatever the model."""
     rows, width = series.target.shape
     if rows:
-        empty = np.flatnonzero(np.isnan(series.target).all(axis=0))
-        for channel in empty.tolist():
+        missing = np.isnan(series.target)
+        empty = np.flatnonzero(missing.all(axis=0)).tolist() if np.count_nonzero(missing) >= rows else []
+        for channel in empty:
             which = "The target" if width == 1 else f"Channel {channel}"
             yield Fault((*place, "target"), f"{which} has no observed value")
         yield from _past_faults(series.past_covariates, rows, (*place, "past_covariates"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Raw
 
@@ -16,6 +17,7 @@ from gateway.dialects.canonical.evaluation_types import (
     BacktestParametersBody,
 )
 from gateway.dialects.canonical.group_types import EnsembleEnvelope, EnsembleParametersBody
+from gateway.dialects.canonical.media import Format
 from gateway.dialects.canonical.types import ForecastEnvelope, ParametersBody, SeriesEnvelope
 from gateway.domain import (
     METRICS,
@@ -24,6 +26,7 @@ from gateway.domain import (
     EnsembleRequest,
     ForecastRequest,
     Metadata,
+    Parameters,
     SeriesInput,
 )
 from gateway.errors import Fault
@@ -44,17 +47,48 @@ Sent = TypeVar("Sent", bound=Envelope)
 Controls = TypeVar("Controls", bound=ParametersBody)
 Asked = TypeVar("Asked")
 
+KEPT = 1024  # bytes of parameters that are worth keeping once read: nearly all requests send the same few again
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True)
+class ReadControls(Generic[Controls]):
+    """The parameters of a body whose types are right."""
+
+    sent: Controls
+    faults: tuple[Fault, ...]
+    horizon: int | None  # None: unknown for a fault of its own
+    parameters: Parameters | None  # None: there are faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape(Generic[Sent, Controls, Asked]):
     """One kind of body."""
 
     envelope: type[Sent]
     controls: type[Controls]
-    make: Callable[[Sent, tuple[SeriesInput, ...], Controls, Metadata], Asked]  # of a body without a fault
+    # Of a body without a fault.
+    make: Callable[[Sent, tuple[SeriesInput, ...], Controls, Parameters, Metadata], Asked]
     rules: Callable[[Controls], Iterator[Fault]] = lambda _: iter(())  # beside those of every forecast
     beside: tuple[str, ...] = ()  # controls that may stand beside `parameters` as well as in it
     default_horizon: int | None = None  # None: the caller has to say
+
+    def read(self, content: bytes, form: Format) -> ReadControls[Controls]:
+        """The parameters in `content`; raises msgspec.DecodeError."""
+        return _kept(self, content, form) if len(content) <= KEPT else _read(self, content, form)
+
+
+def _read(shape: Shape[Any, Controls, Any], content: bytes, form: Format) -> ReadControls[Controls]:
+    sent = form.decode(content, shape.controls)
+    faults = (*parameters.faults(sent, shape.default_horizon), *shape.rules(sent))
+    return ReadControls(
+        sent,
+        faults,
+        parameters.horizon_of(sent, shape.default_horizon),
+        None if faults else parameters.read(sent, shape.default_horizon),
+    )
+
+
+_kept = lru_cache(maxsize=1024)(_read)
 
 
 def _no_dry_run(sent: ParametersBody) -> Iterator[Fault]:
@@ -72,9 +106,13 @@ def _repeats(name: str, values: tuple[str, ...] | None) -> Iterator[Fault]:
 
 
 def _forecast(
-    sent: ForecastEnvelope, series: tuple[SeriesInput, ...], controls: ParametersBody, metadata: Metadata
+    sent: ForecastEnvelope,
+    series: tuple[SeriesInput, ...],
+    controls: ParametersBody,
+    parameters: Parameters,
+    metadata: Metadata,
 ) -> ForecastRequest:
-    return ForecastRequest(model=sent.model, series=series, parameters=parameters.read(controls), metadata=metadata)
+    return ForecastRequest(model=sent.model, series=series, parameters=parameters, metadata=metadata)
 
 
 FORECAST = Shape(envelope=ForecastEnvelope, controls=ParametersBody, make=_forecast)
@@ -89,10 +127,14 @@ def _backtest_rules(sent: BacktestParametersBody) -> Iterator[Fault]:
 
 
 def _backtest(
-    sent: BacktestEnvelope, series: tuple[SeriesInput, ...], controls: BacktestParametersBody, metadata: Metadata
+    sent: BacktestEnvelope,
+    series: tuple[SeriesInput, ...],
+    controls: BacktestParametersBody,
+    parameters: Parameters,
+    metadata: Metadata,
 ) -> BacktestRequest:
     return BacktestRequest(
-        forecast=_forecast(sent, series, controls, metadata),
+        forecast=ForecastRequest(model=sent.model, series=series, parameters=parameters, metadata=metadata),
         windows=controls.windows or 1,
         step=controls.step,
         metrics=METRICS if controls.metrics is None else controls.metrics,
@@ -115,10 +157,13 @@ ONE_AHEAD = 1
 
 
 def _anomalies(
-    sent: AnomalyEnvelope, series: tuple[SeriesInput, ...], controls: AnomalyParametersBody, metadata: Metadata
+    sent: AnomalyEnvelope,
+    series: tuple[SeriesInput, ...],
+    controls: AnomalyParametersBody,
+    parameters: Parameters,
+    metadata: Metadata,
 ) -> AnomalyRequest:
-    read = parameters.read(controls, ONE_AHEAD)
-    asked = ForecastRequest(model=sent.model, series=series, parameters=read, metadata=metadata)
+    asked = ForecastRequest(model=sent.model, series=series, parameters=parameters, metadata=metadata)
     return AnomalyRequest(forecast=asked, scored_from=controls.scored_from)
 
 
@@ -155,13 +200,17 @@ def _ensemble_rules(sent: EnsembleParametersBody) -> Iterator[Fault]:
 
 
 def _ensemble(
-    sent: EnsembleEnvelope, series: tuple[SeriesInput, ...], controls: EnsembleParametersBody, metadata: Metadata
+    sent: EnsembleEnvelope,
+    series: tuple[SeriesInput, ...],
+    controls: EnsembleParametersBody,
+    parameters: Parameters,
+    metadata: Metadata,
 ) -> EnsembleRequest:
-    plain = EnsembleRequest(models=controls.models, series=series, parameters=parameters.read(controls))
+    plain = EnsembleRequest(models=controls.models, series=series, parameters=parameters)
     return EnsembleRequest(
         models=controls.models,
         series=series,
-        parameters=plain.parameters,
+        parameters=parameters,
         top_n=controls.top_n or plain.top_n,
         max_models=controls.max_models or plain.max_models,
         scoring_metric=controls.scoring_metric or plain.scoring_metric,
