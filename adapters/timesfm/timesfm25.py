@@ -121,13 +121,16 @@ class LeanForecaster:
         moments = _Moments.around(patches, observed)
         tokens, unit = moments.follow(patches, observed)
         counts = torch.from_numpy(np.concatenate([scaled.counts, scaled.counts]))
-        state, memory = network.read(tokens, counts, remember=horizon > sizes.step)
+        if horizon <= sizes.step:
+            near, far = network.ahead(tokens, counts, horizon)
+            return unit.back(near), unit.back(far)
+        state, memory = network.read(tokens, counts, remember=True)
         fan = unit.back(network.quantiles(state, horizon))
-        path = [unit.back(network.point(state))]
+        path = [unit.back(network.point(state, sizes.step))]
         while len(path) * sizes.step < horizon:
             patches = path[-1][..., self._median].reshape(len(patches), -1, sizes.patch)
             tokens, unit = moments.follow(patches, np.ones(patches.shape, dtype=np.bool_))
-            path.append(unit.back(network.point(network.read_on(tokens, memory))))
+            path.append(unit.back(network.point(network.read_on(tokens, memory), sizes.step)))
         return np.concatenate(path, axis=1)[:, :horizon], fan
 
 
