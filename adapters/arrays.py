@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +24,17 @@ def by_series(rows: Array, series: Sequence[Series]) -> list[Array]:
 
     Raises ValueError when there are more or fewer rows than channels.
     """
-    ends = np.cumsum([one.target.shape[0] for one in series])
-    if len(rows) != (ends[-1] if len(ends) else 0):
-        raise ValueError(f"{len(rows)} rows for series of {ends[-1] if len(ends) else 0} channels")
-    return list(np.split(rows, ends[:-1])) if len(ends) else []
+    channels = [len(one.target) for one in series]
+    if len(rows) != sum(channels):
+        raise ValueError(f"{len(rows)} rows for series of {sum(channels)} channels")
+    return [rows[end - own : end] for own, end in zip(channels, accumulate(channels), strict=True)]
 
 
 def observed(series: Series, steps: int) -> bool:
     """Whether every channel has an observed value among its last `steps`; one that has not is `UNOBSERVED`."""
+    latest = series.target[:, -1:].ravel().tolist()
+    if latest and not any(map(math.isnan, latest)):  # as of nearly every series
+        return True
     return bool((~np.isnan(series.target[:, -steps:])).any(axis=1).all())
 
 

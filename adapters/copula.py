@@ -38,6 +38,8 @@ class CopulaSampling:
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""
+        if not any(one.sampling is not None and one.sampling.copula for one in batch.series):
+            return self._adapter.predict(batch)
         answers = self._adapter.predict(Batch(tuple(self._inner(one) for one in batch.series))).series
         return BatchForecast(tuple(map(self._completed, batch.series, answers)))
 

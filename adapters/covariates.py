@@ -31,6 +31,8 @@ class InContextRegression:
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""
+        if not any(one.known or len(one.future) for one in batch.series):
+            return self._adapter.predict(batch)
         explained = [explain(series) for series in batch.series]
         answers = self._adapter.predict(Batch(tuple(one.rest for one in explained))).series
         return BatchForecast(tuple(one.completed(answer) for one, answer in zip(explained, answers, strict=True)))

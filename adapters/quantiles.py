@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -32,18 +33,25 @@ def at_levels(values: Array, trained: Sequence[float], asked: Sequence[float], t
     model has to compute such levels itself. A cell that is NaN at one trained level is NaN at all.
     """
     ordered = _ascending(values)
-    out = np.empty((len(asked), *ordered.shape[1:]), dtype=np.float64)
-    for i, level in enumerate(asked):
-        nearest = min(range(len(trained)), key=lambda place: abs(trained[place] - level))
-        if abs(trained[nearest] - level) < SAME_LEVEL:
-            out[i] = ordered[nearest]
-        elif trained[0] < level < trained[-1]:
+    places, others = _places(tuple(trained), tuple(asked))
+    out = ordered[list(places)]
+    for i in others:
+        level = asked[i]
+        if trained[0] < level < trained[-1]:
             out[i] = _between(ordered, trained, level)
         elif tails == "normal":
-            out[i] = _normal_tail(ordered, trained, level, nearest)
+            out[i] = _normal_tail(ordered, trained, level, places[i])
         else:
             raise ValueError(f"level {level:g} is outside the trained levels {trained[0]:g} to {trained[-1]:g}")
     return out
+
+
+@lru_cache(maxsize=256)
+def _places(trained: tuple[float, ...], asked: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The place of the trained level nearest to each level asked for, and which of those asked for it is not."""
+    places = tuple(min(range(len(trained)), key=lambda place: abs(trained[place] - level)) for level in asked)
+    pairs = enumerate(zip(places, asked, strict=True))
+    return places, tuple(i for i, (place, level) in pairs if abs(trained[place] - level) >= SAME_LEVEL)
 
 
 def median(values: Array, trained: Sequence[float]) -> Array:
@@ -73,6 +81,29 @@ def forecast_of(
         return SeriesForecast(point=point, quantiles=at_levels(values, trained, series.levels, tails))
     found = at_levels(values, trained, (MEDIAN, *series.levels), tails)
     return SeriesForecast(point=found[0], quantiles=found[1:])
+
+
+def forecasts_of(
+    series: Sequence[Series], values: Sequence[Array], trained: Sequence[float], tails: Tails
+) -> list[SeriesForecast]:
+    """`forecast_of` for many series, those that ask for the same levels at once.
+
+    `values` has one array (channels, trained levels, steps) a series, all with the same number of steps.
+    """
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for i, one in enumerate(series):
+        alike.setdefault(one.levels, []).append(i)
+    answers: dict[int, SeriesForecast] = {}
+    for levels, chosen in alike.items():
+        rows = np.concatenate([values[i] for i in chosen]).transpose(1, 0, 2)
+        found = at_levels(rows, trained, (MEDIAN, *levels), tails).transpose(1, 0, 2).copy()  # one series, one piece
+        start = 0
+        for i in chosen:
+            end = start + len(values[i])
+            own = found[start:end, :, : series[i].horizon].T
+            answers[i] = SeriesForecast(point=own[:, 0], quantiles=own[:, 1:].transpose(1, 0, 2))
+            start = end
+    return [answers[i] for i in range(len(series))]
 
 
 def _ascending(values: Array) -> Array:

@@ -15,7 +15,7 @@ from adapters.base import Array, Batch, BatchForecast, Device, Series, SeriesFai
 from adapters.checkpoint import Checkpoint
 from adapters.chronos_bolt.checkpoint import known_config
 from adapters.chronos_bolt.lean import LeanBolt
-from adapters.quantiles import forecast_of
+from adapters.quantiles import forecasts_of
 from catalog.card import ModelCard
 
 # Tokens of one pass. A CPU's products are at full speed from about 500 tokens on, and a larger pass only falls out
@@ -73,15 +73,14 @@ class ChronosBolt:
         """Drop the weights."""
         del self._model
 
-    def _forecasts(self, series: Sequence[Series]) -> Iterator[SeriesForecast]:
+    def _forecasts(self, series: Sequence[Series]) -> list[SeriesForecast]:
         rows = [row[-self._model.context_length :] for row in channel_rows(series)]
         horizons = np.array([one.horizon for one in series for _ in one.target], dtype=np.intp)
-        values = np.empty((len(rows), len(self._model.levels), horizons.max(initial=0)))
+        values = np.zeros((len(rows), len(self._model.levels), horizons.max(initial=0)))
         for chosen in self._passes(rows, horizons):
             horizon = int(horizons[chosen].max())
             values[chosen, :, :horizon] = self._quantiles(left_padded([rows[i] for i in chosen]), horizon)
-        for one, quantiles in zip(series, by_series(values, series), strict=True):
-            yield forecast_of(one, quantiles.transpose(1, 2, 0), self._model.levels, self._card.tails)
+        return forecasts_of(series, by_series(values, series), self._model.levels, self._card.tails)
 
     def _passes(self, rows: Sequence[Array], horizons: Indices) -> Iterator[Indices]:
         """Which rows run together: of one number of blocks and one class of lengths, within the token bound."""

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import importlib
 import logging
+import math
 import os
 import select
 import signal
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.base import Adapter, Batch, Device, Sampling, Series, SeriesFailure, SeriesForecast, describe
+from adapters.base import Adapter, Array, Batch, Device, Sampling, Series, SeriesFailure, SeriesForecast, describe
 from adapters.loading import load
 from catalog.card import ModelCard
 from gateway.engine import identity, machine
@@ -204,14 +205,18 @@ def checked(series: Series, result: SeriesForecast | SeriesFailure) -> SeriesFor
     steps = (series.horizon, series.target.shape[0])
     if result.point.shape != steps or result.quantiles.shape != (len(series.levels), *steps):
         return SeriesFailure("The model returned a forecast of the wrong shape.")
-    arrays = [result.point, result.quantiles]
-    if result.samples is not None:
-        arrays.append(result.samples)
-    if not all(np.isfinite(a).all() for a in arrays):
+    if not (
+        _finite(result.point) and _finite(result.quantiles) and (result.samples is None or _finite(result.samples))
+    ):
         return SeriesFailure("The model returned numbers that are not finite.")
     if result.samples is not None and series.sampling is not None and not series.sampling.returned:
         return replace(result, samples=None)
     return result
+
+
+def _finite(values: Array) -> bool:
+    # What is not finite makes the sum of squares so too: one quick call where numbers are not huge as well.
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def first_series(card: ModelCard) -> Series:

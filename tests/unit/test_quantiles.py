@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapters.base import Series
-from adapters.quantiles import at_levels, forecast_of, median
+from adapters.quantiles import at_levels, forecast_of, forecasts_of, median
 
 DECILES = tuple(round(0.1 * i, 1) for i in range(1, 10))
 
@@ -82,3 +82,18 @@ def test_a_forecast_is_cut_to_the_horizon_and_its_point_is_the_median() -> None:
     assert np.array_equal(got.quantiles, values[[0, 8], :3])
     mean = np.arange(16.0).reshape(8, 2)
     assert np.array_equal(forecast_of(series, values, DECILES, "normal", mean).point, mean[:3])
+
+
+def test_many_series_at_once_are_what_each_is_by_itself() -> None:
+    asked = ((0.1, 0.5, 0.9), (0.25, 0.99), (0.1, 0.5, 0.9), ())
+    series = [
+        Series(target=np.zeros((1 + i % 2, 5)), horizon=3 + i, levels=levels, season=1)
+        for i, levels in enumerate(asked)
+    ]
+    values = [np.random.default_rng(i).normal(size=(len(one.target), 9, 6)) for i, one in enumerate(series)]
+    together = forecasts_of(series, values, DECILES, "normal")
+    for one, own, found in zip(series, values, together, strict=True):
+        alone = forecast_of(one, own.transpose(1, 2, 0), DECILES, "normal")
+        assert np.array_equal(found.point, alone.point)
+        assert np.array_equal(found.quantiles, alone.quantiles)
+    assert forecasts_of([], [], DECILES, "normal") == []
