@@ -43,6 +43,7 @@ from gateway.errors import Code, GatewayError
 from gateway.http import account, dialect_pages, gradio, health, job_routes, models, openapi, operations, pages, usage
 from gateway.http.account import Account
 from gateway.http.accounts import Accounts, open_accounts
+from gateway.http.application import Application
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.consumption import consumption_by
 from gateway.http.exchange import Exchange
@@ -155,7 +156,7 @@ def assemble(parts: Parts) -> Starlette:
     accounts = open_accounts(parts.settings, parts.metrics)
     _check_address(parts.settings.server, accounts)
     parts.pool.account(accounts)
-    app = Starlette(
+    app = Application(
         routes=routes(_endpoints(parts, accounts, readiness), accounts.access, render_error),
         middleware=_middleware(parts.metrics, accounts, parts.settings.server),
         lifespan=_lifespan(parts, accounts, readiness),

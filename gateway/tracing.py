@@ -6,9 +6,9 @@ and counts; never a payload, a header or a key.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from gateway.errors import Code, GatewayError
@@ -21,6 +21,8 @@ Attributes = Mapping[str, str | int | float | bool]
 
 SERVICE = "forecast-gateway"
 EXTRA = "Traces need OpenTelemetry: pip install 'forecast-gateway[traces]'."
+
+UNTRACED = nullcontext(None)
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -49,29 +51,28 @@ def shutdown() -> None:
         _provider.shutdown()
 
 
-@contextlib.contextmanager
 def span(
     name: str, attributes: Attributes | None = None, *, parent: str = "", server: bool = False
-) -> Iterator[Span | None]:
-    """A span around a block, within the current one or within `parent`, a W3C traceparent."""
-    if _tracer is None:
-        yield None
-        return
+) -> AbstractContextManager[Span | None]:
+    """A span around a block, within the current one or within `parent`, a W3C traceparent; None without traces."""
+    return UNTRACED if _tracer is None else _span(_tracer, name, attributes, parent, server)
+
+
+@contextmanager
+def _span(tracer: Tracer, name: str, attributes: Attributes | None, parent: str, server: bool) -> Iterator[Span | None]:
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract({"traceparent": parent}) if parent else None
     kind = SpanKind.SERVER if server else SpanKind.INTERNAL
-    with _tracer.start_as_current_span(
+    with tracer.start_as_current_span(
         name, context, kind, attributes, record_exception=False, set_status_on_exception=False
     ) as made:
         yield made
 
 
-def describe(made: Span | None, name: str, attributes: Attributes, *, failed: bool) -> None:
+def describe(made: Span, name: str, attributes: Attributes, *, failed: bool) -> None:
     """Name a span by what is known at its end."""
-    if made is None:
-        return
     from opentelemetry.trace import Status, StatusCode
 
     made.update_name(name)

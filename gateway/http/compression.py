@@ -7,6 +7,7 @@ pieces. Windows are bounded to 8 MiB, which is what RFC 9659 asks of zstd on the
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
 from typing import Protocol
 
@@ -140,6 +141,7 @@ def decoder(content_encoding: str, out: Collected) -> Decoder:
 # -- answers ---
 
 
+@functools.lru_cache(maxsize=64)  # callers are of a few kinds
 def choose(accept_encoding: str) -> str | None:
     """The encoding of an answer: the caller's most wanted of zstd and gzip, zstd where both are wanted alike."""
     wanted: dict[str, float] = {}
@@ -176,10 +178,10 @@ class CompressionMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        encoding = choose(Headers(scope=scope).get("accept-encoding", "")) if scope["type"] == "http" else None
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        encoding = choose(Headers(scope=scope).get("accept-encoding", ""))
         start: Message | None = None
 
         async def compressed(message: Message) -> None:
@@ -191,15 +193,16 @@ class CompressionMiddleware:
                 head, start = start, None
                 body: bytes = message.get("body", b"")
                 whole = not message.get("more_body", False)
-                headers = MutableHeaders(raw=list(head["headers"]))
-                if whole and len(body) >= SMALLEST_BYTES and "content-encoding" not in headers:
+                if whole and len(body) >= SMALLEST_BYTES and b"content-encoding" not in dict(head["headers"]):
+                    headers = MutableHeaders(raw=list(head["headers"]))
                     headers.add_vary_header("Accept-Encoding")
                     if encoding is not None:
                         body = await _off_loop(body, encoding)
                         headers["content-encoding"] = encoding
                         headers["content-length"] = str(len(body))
                         message = {**message, "body": body}
-                await send({**head, "headers": headers.raw})
+                    head = {**head, "headers": headers.raw}
+                await send(head)
             await send(message)
 
         await self._app(scope, receive, compressed)

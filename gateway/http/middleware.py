@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import tracing
-from gateway.domain import Usage
 from gateway.http import exchange as exchanges
 from gateway.http.exchange import UNMATCHED, Exchange
 from gateway.http.metrics import Metrics
 from gateway.http.problems import internal
 from gateway.http.routing import RenderError, failure
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = structlog.get_logger(__name__)
 
@@ -51,25 +53,18 @@ class ExchangeMiddleware:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                headers = MutableHeaders(raw=list(message["headers"]))
-                headers["x-request-id"] = exchange.request_id
-                headers["server-timing"] = exchange.server_timing
-                headers.update(_limit_headers(exchange))
-                message = {**message, "headers": headers.raw}
-            elif message["type"] == "http.response.body" and not message.get("more_body", False):
-                over()  # before the caller has the last byte, and may ask what it came to
+                message = {**message, "headers": [*message["headers"], *_headers(exchange)]}
+            elif not message.get("more_body", False):
+                self._over(exchange)  # before the caller has the last byte, and may ask what it came to
             await send(message)
 
-        done = False
-
-        def over() -> None:
-            nonlocal done
-            if not done:
-                done = True
-                self._over(exchange)
-
         try:
-            await self._traced(scope, receive, named, exchange)
+            with tracing.span("request", parent=exchange.headers.get("traceparent", ""), server=True) as span:
+                try:
+                    await self._app(scope, receive, named)
+                finally:
+                    if span is not None:
+                        _describe(span, scope["method"], exchange)
         except Exception:
             log.exception("request_failed", request_id=exchange.request_id, endpoint=exchange.endpoint)
             if exchange.status:
@@ -78,32 +73,14 @@ class ExchangeMiddleware:
             response = failure(Request(scope), internal(exchange.request_id), self._render_error)
             await response(scope, receive, named)
         finally:
-            over()
+            self._over(exchange)
             _write_down(scope, exchange)
 
-    async def _traced(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        """Pass the request on within its span, which is named by what became of it."""
-        parent = exchange.headers.get("traceparent", "")
-        with tracing.span("request", parent=parent, server=True) as span:
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                tracing.describe(
-                    span,
-                    f"{scope['method']} {exchange.endpoint}",
-                    {
-                        "http.request.method": scope["method"],
-                        "http.route": exchange.endpoint,
-                        "http.response.status_code": exchange.status,
-                        "forecast.request_id": exchange.request_id,
-                        "forecast.model": exchange.model,
-                        "forecast.code": exchange.code,
-                        "forecast.series": exchange.series,
-                    },
-                    failed=exchange.status >= 500 or exchange.status == 0,
-                )
-
     def _over(self, exchange: Exchange) -> None:
+        """Count an exchange and settle it, once."""
+        if exchange.over:
+            return
+        exchange.over = True
         settle(exchange, self._metrics)
         if self._when_over is not None:
             self._when_over(exchange)
@@ -112,26 +89,49 @@ class ExchangeMiddleware:
 def settle(exchange: Exchange, metrics: Metrics) -> None:
     """Count an exchange that is over, once. What was not delivered has no tokens."""
     if not exchange.delivered:
-        exchange.usage, exchange.series = Usage(), 0
+        exchange.usage, exchange.series = exchanges.NOTHING, 0
     metrics.request_done(exchange)
 
 
-def _limit_headers(exchange: Exchange) -> dict[str, str]:
-    """The limit of the caller that is nearest: what it is, what is left, and the seconds until some comes back."""
+def _headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """What every answer says: its id, its times, and the limit of the caller that is nearest.
+
+    Of that, what it is, what is left, and the seconds until some comes back.
+    """
+    headers = [
+        (b"x-request-id", exchange.request_id.encode("latin-1")),
+        (b"server-timing", exchange.server_timing.encode("latin-1")),
+    ]
     standing = exchange.grant.tightest if exchange.grant is not None else None
-    if standing is None:
-        return {}
-    return {
-        "ratelimit-limit": str(standing.rule.limit),
-        "ratelimit-remaining": str(standing.remaining),
-        "ratelimit-reset": str(math.ceil(standing.reset_s)),
+    if standing is not None:
+        headers += [
+            (b"ratelimit-limit", b"%d" % standing.rule.limit),
+            (b"ratelimit-remaining", b"%d" % standing.remaining),
+            (b"ratelimit-reset", b"%d" % math.ceil(standing.reset_s)),
+        ]
+    return headers
+
+
+def _describe(span: Span, method: str, exchange: Exchange) -> None:
+    """Name the span of a request by what became of it."""
+    about: tracing.Attributes = {
+        "http.request.method": method,
+        "http.route": exchange.endpoint,
+        "http.response.status_code": exchange.status,
+        "forecast.request_id": exchange.request_id,
+        "forecast.model": exchange.model,
+        "forecast.code": exchange.code,
+        "forecast.series": exchange.series,
     }
+    tracing.describe(
+        span, f"{method} {exchange.endpoint}", about, failed=exchange.status >= 500 or exchange.status == 0
+    )
 
 
 def _write_down(scope: Scope, exchange: Exchange) -> None:
     """One line an exchange. The path of a route that does not exist is the caller's own text and stays out."""
-    level = "debug" if exchange.endpoint in QUIET else "info"
-    getattr(log, level)(
+    write = log.debug if exchange.endpoint in QUIET else log.info
+    write(
         "request",
         request_id=exchange.request_id,
         method=scope["method"],

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from gateway.dialects.base import Call, Reply, wire_code
 from gateway.errors import Code, GatewayError
 from gateway.http.access import Access, Role
+from gateway.http.application import Application
 from gateway.http.compression import CompressionMiddleware
 from gateway.http.metrics import Metrics
 from gateway.http.middleware import ExchangeMiddleware
@@ -65,7 +66,7 @@ ENDPOINTS = [
 
 
 def application(metrics: Metrics, *, allow_anonymous: bool = False) -> Starlette:
-    return Starlette(
+    return Application(
         routes=routes(ENDPOINTS, Access(allow_anonymous=allow_anonymous), shape("a")),
         middleware=[
             Middleware(ExchangeMiddleware, metrics=metrics, render_error=shape("a")),
