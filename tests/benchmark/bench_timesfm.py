@@ -1,44 +1,39 @@
 """TimesFM 2.5: the lean path beside the `timesfm` package on a checkpoint of true size.
 
-    OMP_NUM_THREADS=1 python -m tests.benchmark.bench_timesfm [--checkpoint FOLDER] [--json FILE] [--rounds N]
+    OMP_NUM_THREADS=1 python -m tests.benchmark.bench_timesfm [--checkpoint FOLDER] [--json FILE] [--seconds S]
 
 Without `--checkpoint` the shared tool makes one of random weights (925 MB in a temporary folder, removed at the end).
-Both sides take turns in one process, so that a busy machine slows both; only ratios mean anything. Three settings of
-the package: as its documentation sets it up, with the batch size matched, and with the context and horizon matched
-too, each call's own. Asserts nothing.
+Both sides take turns in one process on one thread, so that a busy machine slows both; only ratios mean anything.
+The package always stands at a context of 1024 and a horizon of 256, as its documentation sets it up, and flips; it
+runs batches of its usual 32, which it fills with rows of nothing, or of as many series as there are ("matched").
+A setting of the package to each call's own length and horizon, which none of its users makes, is measured beside it.
+Asserts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from adapters.base import Batch, Device, Series
+from adapters.base import Batch, Device, Series, SeriesForecast
 from adapters.timesfm import TimesFM25
 from catalog.card import CARDS, ModelCard, load_cards
+from tests.benchmark.side_by_side import Comparison, machine, side_by_side, true_size
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT.parent / "shared" / "tools" / "make_checkpoints.py"
 MODEL = "google/timesfm-2.5-200m-pytorch"
+CHECKPOINT = "timesfm-2.5-200m"
 PATCH, BLOCK = 32, 128
 USUAL_CONTEXT, USUAL_HORIZON, USUAL_BATCH = 1024, 256, 32
 
 Rows = Sequence[npt.NDArray[np.float64]]
+Forecast = Callable[[], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +42,50 @@ class Case:
 
     length: int
     series: int
-    horizon: int
-    setup: str
-    context: int  # the package pads to this
-    steps: int  # and decodes this far
-    batch: int  # in batches of this
+    horizon: int = 24
+    batch: int  # the package runs batches of this
+    context: int = USUAL_CONTEXT  # it pads to this
+    steps: int = USUAL_HORIZON  # and decodes this far
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        asked = f"{self.length} points, batch {self.series}, horizon {self.horizon}"
+        if self.batch != self.series:
+            return f"{asked}, against its usual batch of {self.batch}"
+        return asked if self.context == USUAL_CONTEXT else f"{asked}, all settings each call's own"
+
+    def rows(self) -> Rows:
+        """Random walks."""
+        generator = np.random.default_rng(self.length)
+        return [generator.standard_normal(self.length).cumsum() for _ in range(self.series)]
 
 
-def cases(full: bool) -> Iterator[Case]:
-    """Batches of one and eight, short and long; the package's usual batch only if `full`, since it is slow."""
-    for length, horizon in ((200, 24), (200, 200), (1000, 24)):
-        own = {"context": -(-length // PATCH) * PATCH, "steps": -(-horizon // BLOCK) * BLOCK}
-        usual = {"context": USUAL_CONTEXT, "steps": USUAL_HORIZON}
-        for series in (1, 8):
-            asked = {"length": length, "series": series, "horizon": horizon, "batch": series}
-            yield Case(setup="batch matched", **asked, **usual)
-            yield Case(setup="all matched", **asked, **own)
-    if full:
-        yield Case(setup="as documented", length=200, series=1, horizon=24, context=1024, steps=256, batch=USUAL_BATCH)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One case, measured."""
+
+    case: Case
+    times: Comparison
+    gap: float  # the largest difference of the two forecasts, over the largest number of the package's
+
+
+TARGETS = (
+    Case(length=200, series=1, batch=1),
+    Case(length=200, series=8, batch=8),
+    Case(length=200, series=1, batch=USUAL_BATCH),
+    Case(length=1000, series=1, batch=1),
+    Case(length=1000, series=8, batch=8),
+)
+
+
+def further() -> Iterator[Case]:
+    """Beside the table of targets: two blocks of steps, and the package set up anew for each call."""
+    for series in (1, 8):
+        yield Case(length=200, series=series, horizon=200, batch=series)
+        for length in (200, 1000):
+            context = -(-length // PATCH) * PATCH
+            yield Case(length=length, series=series, batch=series, context=context, steps=BLOCK)
 
 
 class Package:
@@ -76,8 +97,9 @@ class Package:
         self._timesfm = timesfm
         self._model = timesfm.TimesFM_2p5_200M_torch.from_pretrained(str(folder), torch_compile=False)
 
-    def call(self, case: Case, rows: Rows) -> Callable[[], npt.NDArray[np.float64]]:
-        """A forecast of `rows`, set up as `case` says; set up each time, which costs nothing."""
+    def call(self, case: Case) -> Forecast:
+        """Its forecast (series, horizon, levels), set up as `case` says; set up each time, which costs nothing."""
+        rows = case.rows()
         setup = self._timesfm.ForecastConfig(
             max_context=case.context,
             max_horizon=case.steps,
@@ -97,52 +119,34 @@ class Package:
         return run
 
 
-def adapter_call(adapter: TimesFM25, case: Case, rows: Rows, card: ModelCard) -> Callable[[], npt.NDArray[np.float64]]:
+def by_adapter(adapter: TimesFM25, case: Case, card: ModelCard) -> Forecast:
     """The same forecast by the adapter."""
-    batch = Batch(tuple(Series(target=row[None], horizon=case.horizon, levels=card.quantile_levels) for row in rows))
+    levels = card.quantile_levels
+    batch = Batch(tuple(Series(target=row[None], horizon=case.horizon, levels=levels) for row in case.rows()))
 
     def run() -> npt.NDArray[np.float64]:
-        return np.stack([one.quantiles[..., 0].T for one in adapter.predict(batch).series])  # type: ignore[union-attr]
+        answers = adapter.predict(batch).series
+        return np.stack([one.quantiles[..., 0].T for one in answers if isinstance(one, SeriesForecast)])
 
     return run
 
 
-def seconds(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """The median time of each call, all taking turns."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, times in zip(calls, taken, strict=True):
-            begun = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - begun)
-    return [float(np.median(times)) for times in taken]
+def ratios(folder: Path, seconds: float = 5.0) -> dict[str, float]:
+    """The package's time over the adapter's, by the name of each case in `TARGETS`; takes three minutes on one core."""
+    return {result.case.name: result.times.ratio for result in measured(folder, TARGETS, seconds)}
 
 
-@contextmanager
-def checkpoint(folder: Path | None) -> Iterator[Path]:
-    """`folder`, or one made for the occasion."""
-    if folder is not None:
-        yield folder
-        return
-    if not TOOL.exists():
-        sys.exit(f"no --checkpoint, and {TOOL.name} is not beside this repository to make one")
-    with tempfile.TemporaryDirectory() as made:
-        subprocess.run([sys.executable, TOOL, made, "timesfm-2.5-200m"], check=True)
-        yield Path(made) / "timesfm-2.5-200m"
-
-
-def machine() -> dict[str, str | int]:
-    """What the figures were measured on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 0,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "timesfm": version("timesfm"),
-        "commit": commit.stdout.strip(),
-    }
+def measured(folder: Path, cases: Sequence[Case], seconds: float) -> Iterator[Result]:
+    """Each of `cases` on the checkpoint in `folder`, about `seconds` each."""
+    torch.set_num_threads(1)
+    card = next(card for card in load_cards(CARDS) if card.id == MODEL)
+    adapter, package = TimesFM25.load(card, {"model": folder}, Device()), Package(folder)
+    for case in cases:
+        ours, theirs = by_adapter(adapter, case, card), package.call(case)
+        expected = theirs()
+        # A forecast of the usual batch takes the package half a minute.
+        times = side_by_side(ours, theirs, seconds, least=1 if case.batch == USUAL_BATCH else 5)
+        yield Result(case=case, times=times, gap=float(np.abs(ours() - expected).max() / np.abs(expected).max()))
 
 
 def main() -> None:
@@ -150,27 +154,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="also the package as documented: 20 s a forecast")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each case")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    card = next(card for card in load_cards(CARDS) if card.id == MODEL)
     results = []
-    with checkpoint(arguments.checkpoint) as folder:
-        adapter, package = TimesFM25.load(card, {"model": folder}, Device()), Package(folder)
-        print("length series horizon         package       ms adapter ms  ratio      gap")
-        for case in cases(arguments.full):
-            generator = np.random.default_rng(case.length)
-            rows = [generator.standard_normal(case.length).cumsum() for _ in range(case.series)]
-            calls = (package.call(case, rows), adapter_call(adapter, case, rows, card))
-            theirs, ours = (call() for call in calls)
-            gap = float(np.abs(theirs - ours).max() / np.abs(theirs).max())
-            slow, fast = seconds(calls, arguments.rounds)
-            results.append({**asdict(case), "package_s": slow, "adapter_s": fast, "ratio": slow / fast, "gap": gap})
-            asked = f"{case.length:6} {case.series:6} {case.horizon:7} {case.setup:>15}"
-            print(f"{asked} {slow * 1e3:8.0f} {fast * 1e3:10.0f} {slow / fast:6.2f} {gap:8.1e}", flush=True)
+    with true_size(CHECKPOINT, arguments.checkpoint) as folder:
+        print("adapter ms package ms  ratio by cpu     gap")
+        for result in measured(folder, (*TARGETS, *further()), arguments.seconds):
+            times = result.times
+            results.append({"name": result.case.name, **asdict(result.case), **asdict(times), "gap": result.gap})
+            figures = f"{times.ours_ms:10.0f} {times.theirs_ms:10.0f} {times.ratio:6.2f} {times.cpu_ratio:6.2f}"
+            print(f"{figures} {result.gap:7.1e}  {result.case.name}", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+        about = machine("torch", "numpy", "timesfm")
+        arguments.json.write_text(json.dumps({"machine": about, "model": MODEL, "results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

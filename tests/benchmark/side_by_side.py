@@ -29,11 +29,13 @@ class Comparison:
     cpu_ratio: float  # the same by the thread's own processor time, which a busy machine disturbs less
 
 
-def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], seconds: float) -> Comparison:
-    """Let both sides take turns for about `seconds`, at least five times, after one call each to warm up."""
+def side_by_side(
+    ours: Callable[[], object], theirs: Callable[[], object], seconds: float, least: int = 5
+) -> Comparison:
+    """Let both sides take turns for about `seconds`, `least` times or more, after one call each to warm up."""
     _timed(ours)
     wall, _ = _timed(theirs)
-    rounds = max(5, int(seconds / (2 * wall)))
+    rounds = max(least, int(seconds / (2 * wall)))
     turns = [(_timed(ours), _timed(theirs)) for _ in range(rounds)]
     return Comparison(
         ours_ms=1e3 * median(our_wall for (our_wall, _), _ in turns),
