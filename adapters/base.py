@@ -117,6 +117,14 @@ class Device:
     dtype: str = "float32"
     threads: int = 1
     engine: str = "auto"  # "auto": the lean path where the configuration is known; "upstream": the library
+    tf32: bool = False  # on a GPU, products of float32 keep 10 bits of 23: faster, and not the same numbers
+
+    @property
+    def label(self) -> str:
+        """What an operator and a caller are told: the name, and what makes its numbers other than float32's."""
+        if self.dtype != "float32":
+            return f"{self.name} in {self.dtype}"
+        return f"{self.name} in TF32" if self.tf32 and self.name.startswith("cuda") else self.name
 
 
 class Adapter(Protocol):

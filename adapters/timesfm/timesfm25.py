@@ -26,11 +26,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters.base import Array, Batch, BatchForecast, Device, Series
+from adapters.cuda_graphs import Graphs, bucket, padded
 from adapters.timesfm.network import Network, Sizes
 from adapters.timesfm.rows import forecast_rows, tokens_at_once
 from catalog.card import ModelCard
 
 FLAT = 1e-6  # a standard deviation below this counts as none: upstream then divides by 1
+# Padded tokens up to which a GPU is asked by graph: about where 700 kernels take longer than their launches (reckoned
+# for an H100, not measured yet).
+GRAPH_TOKENS = 1024
 
 Mask = npt.NDArray[np.bool_]
 
@@ -73,7 +77,8 @@ class TimesFM25:
             forecaster = UpstreamForecaster.of(tensors, sizes, device)
         else:
             network = Network(tensors, sizes, device.name, getattr(torch, device.dtype))
-            forecaster = LeanForecaster(network, median=1 + card.quantile_levels.index(0.5))
+            graphs = Graphs(network.ahead, torch.device(device.name)) if device.name.startswith("cuda") else None
+            forecaster = LeanForecaster(network, 1 + card.quantile_levels.index(0.5), graphs)
         return cls(card, forecaster, tokens_at_once(device.name))
 
     def predict(self, batch: Batch) -> BatchForecast:
@@ -96,10 +101,11 @@ class LeanForecaster:
     the horizon in as many steps as it needs.
     """
 
-    def __init__(self, network: Network, median: int) -> None:
-        """`median`: index of the level 0.5 among the network's outputs."""
+    def __init__(self, network: Network, median: int, graphs: Graphs | None = None) -> None:
+        """`median`: index of the level 0.5 among the network's outputs; `graphs`: of `network.ahead`, on a GPU."""
         self._network = network
         self._median = median
+        self._graphs = graphs
 
     @torch.inference_mode()
     def forecast(self, rows: Sequence[Array], horizon: int) -> Array:
@@ -122,7 +128,7 @@ class LeanForecaster:
         tokens, unit = moments.follow(patches, observed)
         counts = torch.from_numpy(np.concatenate([scaled.counts, scaled.counts]))
         if horizon <= sizes.step:
-            near, far = network.ahead(tokens, counts, horizon)
+            near, far = self._ahead(tokens, counts, horizon)
             return unit.back(near), unit.back(far)
         state, memory = network.read(tokens, counts, remember=True)
         fan = unit.back(network.quantiles(state, horizon))
@@ -132,6 +138,18 @@ class LeanForecaster:
             tokens, unit = moments.follow(patches, np.ones(patches.shape, dtype=np.bool_))
             path.append(unit.back(network.point(network.read_on(tokens, memory), sizes.step)))
         return np.concatenate(path, axis=1)[:, :horizon], fan
+
+    def _ahead(self, tokens: Tensor, counts: Tensor, horizon: int) -> tuple[Tensor, ...]:
+        """`Network.ahead`, by graph where there are graphs and the pass is small."""
+        if self._graphs is None:
+            return self._network.ahead(tokens, counts, horizon)
+        rows, longest, _ = tokens.shape
+        shape = bucket(rows, longest, GRAPH_TOKENS)
+        if shape is None:
+            return self._graphs.eager((tokens, counts), horizon)
+        # A row of padding counts one token: its state is never looked at.
+        inputs = padded(tokens, shape), padded(counts, shape[:1], value=1)
+        return tuple(outputs[:rows, :horizon] for outputs in self._graphs(inputs, self._network.sizes.step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
