@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def test_one_changed_byte_is_another_model(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / "new").write_bytes(content)
-    os.replace(folder / "new", folder / name)
+    (folder / "new").replace(folder / name)
     assert of(folder) != before
     assert stamps(CARD, {"model": folder}) != seen
 
