@@ -32,8 +32,8 @@ from catalog.card import ModelCard
 if TYPE_CHECKING:
     from timesfm3 import TimesFM3Torch  # type: ignore[import-untyped]
 
-# Tokens of one pass: a CPU core multiplies at full speed from about 128 on, a GPU takes what its memory holds.
-CPU_TOKENS, GPU_TOKENS = 128, 16384
+# Tokens of one pass: a CPU core multiplies at full speed from about 128 on. A GPU's are on the card.
+CPU_TOKENS = 128
 
 Float32 = npt.NDArray[np.float32]
 
@@ -66,7 +66,9 @@ class TimesFM3:
             raise ValueError(f"{card.id}: {folder} lacks {len(missing)} weights, {missing[0]} first")
         if tuple(model.quantiles) != card.quantile_levels:
             raise ValueError(f"{card.id}: the checkpoint's levels are {model.quantiles}, not the card's")
-        return cls(card, model.to(device.name).eval(), CPU_TOKENS if device.name == "cpu" else GPU_TOKENS)
+        return cls(
+            card, model.to(device.name).eval(), CPU_TOKENS if device.name == "cpu" else card.batching.budget(gpu=True)
+        )
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series; one with a channel that nothing was observed of is a failure of its own."""

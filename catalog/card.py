@@ -74,12 +74,17 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool: Literal["neural", "statistical"] = "neural"
     patch: Positive = 1  # observations a token
     overhead: int = 1  # tokens of every channel whatever its length
-    token_budget: Positive = 1024  # padded tokens of one batch, where the device saturates
+    token_budget: Positive = 1024  # padded tokens of one batch, where a core of a CPU saturates
+    gpu_token_budget: Annotated[int, Meta(ge=0)] = 0  # the same on a GPU, within its memory; 0: no more than on a CPU
     max_series: Positive = 1024  # rows of one batch
     shortest_bucket: Positive = 16  # observations; shorter contexts share this length bucket
     horizon_classes: tuple[Positive, ...] = ()  # upper bounds, ascending; none: one class for all
     horizon_factors: tuple[float, ...] = ()  # price of each class relative to the first
     joint_channels: bool = False  # channels of a series are computed together and cannot be split
+
+    def budget(self, gpu: bool) -> int:
+        """Padded tokens of one batch."""
+        return (self.gpu_token_budget if gpu else 0) or self.token_budget
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,8 +28,8 @@ from catalog.card import ModelCard
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
-# Tokens of one pass: a CPU is at full speed from about 500 on, a GPU takes what its memory holds.
-CPU_TOKENS, GPU_TOKENS = 1024, 32768
+# Tokens of one pass: a CPU is at full speed from about 500 on. A GPU's are on the card.
+CPU_TOKENS = 1024
 # Rows of one pass: each attends over the rows of the whole pass, those of other groups behind a mask.
 MOST_ROWS = 256
 
@@ -68,7 +68,7 @@ class Chronos2:
         pipeline = Chronos2Pipeline(model.to(device.name).eval())
         if tuple(pipeline.quantiles) != card.quantile_levels:
             raise ValueError(f"{card.id}: the checkpoint's levels are {pipeline.quantiles}, not the card's")
-        return cls(card, pipeline, CPU_TOKENS if device.name == "cpu" else GPU_TOKENS)
+        return cls(card, pipeline, CPU_TOKENS if device.name == "cpu" else card.batching.budget(gpu=True))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series; one with a channel that nothing was observed of is a failure of its own."""

@@ -19,8 +19,8 @@ from adapters.quantiles import forecasts_of
 from catalog.card import ModelCard
 
 # Tokens of one pass. A CPU's products are at full speed from about 500 tokens on, and a larger pass only falls out
-# of its caches; a GPU wants all the rows that its memory holds (here about 2 GB of activations for the base model).
-CPU_TOKENS, GPU_TOKENS = 1024, 32768
+# of its caches; a GPU wants all the rows that its memory holds (the cards' 32768 take about 2 GB in the base model).
+CPU_TOKENS = 1024
 # Patches up to which rows of any lengths run together: their padding costs less than a pass of its own.
 SHORTEST_CLASS = 8
 
@@ -58,7 +58,7 @@ class ChronosBolt:
             raise ValueError(
                 f"{folder} was trained for the levels {model.levels}, its card says {card.quantile_levels}"
             )
-        return cls(card, model, CPU_TOKENS if device.name == "cpu" else GPU_TOKENS)
+        return cls(card, model, CPU_TOKENS if device.name == "cpu" else card.batching.budget(gpu=True))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series; one with a channel that nothing was observed of is a failure of its own."""

@@ -16,18 +16,17 @@ from catalog.card import ModelCard
 Forecast = Callable[[Sequence[Array], Sequence[Series], int], Array]
 
 PATCH = 32  # observations a token, in every TimesFM so far
-# Tokens of one pass: a CPU core multiplies at full speed from about 128 on (and 2.5 reads each row twice), a GPU takes
-# what its memory holds.
-CPU_TOKENS, GPU_TOKENS = 128, 16384
+# Tokens of one pass: a CPU core multiplies at full speed from about 128 on (and 2.5 reads each row twice).
+CPU_TOKENS = 128
 # Patches up to which rows of any lengths run together: reading the weights once more costs more than their padding.
 SHORTEST_CLASS = 8
 
 UNOBSERVED = "A channel has no observed value among the most recent observations that the model can use."
 
 
-def tokens_at_once(device: str) -> int:
+def tokens_at_once(card: ModelCard, device: str) -> int:
     """Tokens of one pass on "cpu" or "cuda:0"."""
-    return CPU_TOKENS if device == "cpu" else GPU_TOKENS
+    return CPU_TOKENS if device == "cpu" else card.batching.budget(gpu=True)
 
 
 def forecast_rows(batch: Batch, card: ModelCard, tokens: int, forecast: Forecast) -> BatchForecast:

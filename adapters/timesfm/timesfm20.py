@@ -72,7 +72,7 @@ class TimesFM20:
             raise ValueError(f"{card.id}: {folders['model']} lacks {len(missing)} weights, {missing[0]} first")
         if tuple(model.config.quantiles) != card.quantile_levels:
             raise ValueError(f"{card.id}: the checkpoint's levels are {model.config.quantiles}, not the card's")
-        return cls(card, model.to(device.name).eval(), tokens_at_once(device.name))
+        return cls(card, model.to(device.name).eval(), tokens_at_once(card, device.name))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""

@@ -79,7 +79,7 @@ class TimesFM25:
             network = Network(tensors, sizes, device.name, getattr(torch, device.dtype))
             graphs = Graphs(network.ahead, torch.device(device.name)) if device.name.startswith("cuda") else None
             forecaster = LeanForecaster(network, 1 + card.quantile_levels.index(0.5), graphs)
-        return cls(card, forecaster, tokens_at_once(device.name))
+        return cls(card, forecaster, tokens_at_once(card, device.name))
 
     def predict(self, batch: Batch) -> BatchForecast:
         """Forecast every series of `batch`."""

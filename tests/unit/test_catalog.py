@@ -85,3 +85,9 @@ def test_relations_that_types_cannot_state_are_checked(fields, words):
 def test_horizon_classes():
     c = card(batching={"horizon_classes": [64, 128], "horizon_factors": [1, 10, 19]})
     assert [c.horizon_class(h) for h in (1, 64, 65, 128, 129)] == [0, 0, 1, 1, 2]
+
+
+def test_a_gpu_takes_larger_batches_of_a_model_whose_card_says_so():
+    assert card().batching.budget(gpu=True) == card().batching.budget(gpu=False) == 1024
+    larger = card(batching={"token_budget": 100, "gpu_token_budget": 5000}).batching
+    assert (larger.budget(gpu=False), larger.budget(gpu=True)) == (100, 5000)
