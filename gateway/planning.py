@@ -92,33 +92,33 @@ def plan(request: ForecastRequest, card: ModelCard) -> Steps[Plan]:
     """
     asked = request.parameters.quantile_levels or ()
     request = _clipped(request, card)
-    faults = [*size_faults(request, card), *parameter_faults(request.parameters, card)]
-    frequency = _frequency(request.parameters, faults)
-    levels = request.parameters.quantile_levels
-    if levels is None:
-        levels = card.default_quantile_levels
+    p = request.parameters
+    faults = [*size_faults(request, card), *parameter_faults(p, card)]
+    frequency = _frequency(p, faults)
+    levels = card.default_quantile_levels if p.quantile_levels is None else p.quantile_levels
     starts: list[timeline.Start | None] = []
     for i, series in enumerate(request.series):
         starts.append(_start(i, series, faults))
-        faults += series_faults(i, series, request.parameters, card)
+        faults += series_faults(i, series, card)
         if len(faults) >= MAX_FAULTS:
             break
         yield
     if faults:
         raise GatewayError.invalid(*faults)
-    sampling, drawn = _sampling(request.parameters, card)
-    general = _general_notices(request.parameters, card, levels, sampling if drawn else None)
-    general += _clipped_notices(asked, levels if request.parameters.clip_levels else asked)
-    calendar = _Calendar(frequency, request.parameters.prediction_length)
+    sampling, drawn = _sampling(p, card)
+    general = _general_notices(p, card, levels, sampling if drawn else None)
+    if p.clip_levels:
+        general += _clipped_notices(asked, levels)
+    calendar = _Calendar(frequency, p.prediction_length)
     tasks = []
     for i, series in enumerate(request.series):
-        tasks.append(_task(i, series, request.parameters, card, levels, sampling, general, calendar, starts[i]))
+        tasks.append(_task(i, series, p, card, levels, sampling, general, calendar, starts[i]))
         yield
     return Plan(
         card=card,
-        horizon=request.parameters.prediction_length,
+        horizon=p.prediction_length,
         levels=levels,
-        tasks=tuple(_grouped(tasks) if request.parameters.cross_learning else tasks),
+        tasks=tuple(_grouped(tasks) if p.cross_learning else tasks),
         deterministic=not drawn,
     )
 
@@ -196,7 +196,7 @@ class _Calendar:
         return " and ".join(parts)
 
     def season(self, observations: int) -> int:
-        return timeline.season(self._frequency.alias if self._frequency else None, observations)
+        return 1 if self._frequency is None else timeline.season(self._frequency.alias, observations)
 
     @property
     def step_s(self) -> float | None:
@@ -289,14 +289,16 @@ def _task(
         cross_learning=p.cross_learning,
     )
     notices = [notice(code, item, detail=detail) for code, detail in general]
-    notices += _unused(item, card, columns)
+    if columns.names:
+        notices += _unused(item, card, columns)
     if card.calendar_features and (assumed := calendar.assumed(start)):
         notices.append(notice("calendar_assumed", item, detail=assumed))
-    holes = int(np.isnan(target).sum())
+    missing = np.isnan(target)
+    holes = int(np.count_nonzero(missing))
     if holes and card.missing_values == "interpolated":
         notices.append(notice("values_imputed", item, detail=str(holes)))
     error = None
-    if np.isnan(target).all(axis=1).any():
+    if holes >= used and missing.all(axis=1).any():
         sentence = f"A channel has no observed value among the {used} most recent rows, which are all that is used."
         error = SeriesError(code=Code.INVALID_ARGUMENT, sentence=sentence, metadata=source.metadata)
     paths = sampling.count if sampling is not None and p.num_samples else 0
@@ -342,9 +344,16 @@ class _Columns:
     categorical: tuple[int, ...]
 
 
+_NO_COLUMNS = _Columns(
+    names=(), past=np.empty((0, 0)), future=np.empty((0, 0)), static=np.empty(0), known=0, categorical=()
+)
+
+
 def _columns(source: SeriesInput, first: int, horizon: int) -> _Columns:
     """Stack the covariates: known over both, past only, future only, static; past ones from row `first` on."""
     past, future, static = source.past_covariates, source.future_covariates, source.static_covariates
+    if not (past or future or static):
+        return _NO_COLUMNS
     known = [n for n in past if n in future]
     past_names = known + [n for n in past if n not in future]
     future_names = known + [n for n in future if n not in past]

@@ -53,18 +53,19 @@ def parameter_faults(p: Parameters, card: ModelCard) -> list[Fault]:
         refuse("sample_method", f"{card.id} does not offer samples by copula")
     if p.sample_method == "native" and not card.sampling.native:
         refuse("sample_method", f"{card.id} does not draw samples of its own")
-    for name in ("temperature", "top_p", "top_k"):
-        if getattr(p, name) is not None and not getattr(card.sampling, name):
+    drawing = (("temperature", p.temperature), ("top_p", p.top_p), ("top_k", p.top_k))
+    for name, value in drawing:
+        if value is not None and not getattr(card.sampling, name):
             refuse(name, f"{card.id} does not support {name}")
     if p.cross_learning and not card.cross_learning:
         refuse("cross_learning", f"{card.id} does not support cross_learning")
     return faults
 
 
-def series_faults(item: int, series: SeriesInput, p: Parameters, card: ModelCard) -> list[Fault]:
+def series_faults(item: int, series: SeriesInput, card: ModelCard) -> list[Fault]:
     """What one series asks that the card does not promise."""
     place = ("inputs", item)
-    faults = []
+    faults: list[Fault] = []
     channels = series.target.shape[1]
     if channels > card.max_channels:
         faults.append(
@@ -81,10 +82,19 @@ def series_faults(item: int, series: SeriesInput, p: Parameters, card: ModelCard
             for i, name in enumerate(series.channels)
             if name not in card.channel_names
         ]
-    faults += _missing_channels(item, series, card)
+    if card.required_channels:
+        faults += _missing_channels(item, series, card)
     if card.missing_values == "refused" and np.isnan(series.target).any():
         row = int(np.argmax(np.isnan(series.target).any(axis=1)))
         faults.append(Fault((*place, "target", row), f"{card.id} takes no missing values"))
+    if series.past_covariates or series.future_covariates:
+        faults += _covariate_faults(item, series, card)
+    return faults
+
+
+def _covariate_faults(item: int, series: SeriesInput, card: ModelCard) -> list[Fault]:
+    place = ("inputs", item)
+    faults = []
     for kind, covariates in (("past", series.past_covariates), ("future", series.future_covariates)):
         for name, values in covariates.items():
             if isinstance(values, tuple) and not card.covariates.categorical:

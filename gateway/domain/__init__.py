@@ -47,6 +47,7 @@ from gateway.domain.groups import (
     Selection,
     Weighting,
 )
+from gateway.domain.identifiers import new_id
 from gateway.domain.jobs import Answer, Job, JobOrder, JobStatus, JobType, Work
 from gateway.domain.models import GatewayStatus, ModelInfo, ModelState, ModelStatus
 
@@ -99,4 +100,5 @@ __all__ = [
     "Usage",
     "Weighting",
     "Work",
+    "new_id",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class Caller:
 
     def may_use(self, model: str) -> bool:
         """Whether a catalog id is among the models of this caller."""
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        return _any_matches(self.models, model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +29,8 @@ class Consumption:
     minute_limit: int | None = None
     month: int = 0
     month_limit: int | None = None
+
+
+@lru_cache(maxsize=4096)
+def _any_matches(patterns: tuple[str, ...], model: str) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +26,7 @@ from gateway.domain import (
     SeriesError,
     SeriesInput,
     Usage,
+    new_id,
 )
 from gateway.ensemble.anomalies import DEFAULT_SENSITIVITY, LEVELS, first_scored, judge, sound_scale
 from gateway.ensemble.scoring import quantile_loss
@@ -73,7 +73,7 @@ async def detect_anomalies(
     outputs = await paced(_outputs(request, planned, survey, scan.context))
     total, anomalies = await paced(_counted(outputs))
     return AnomalyReport(
-        id=str(uuid.uuid4()),
+        id=new_id(),
         created=int(time.time()),
         model=card.id,
         model_revision=card.revision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +23,7 @@ from gateway.domain import (
     SeriesForecast,
     SeriesInput,
     Usage,
+    new_id,
 )
 from gateway.ensemble import scoring
 from gateway.ensemble.backtest import as_known, cutoffs, rows_needed
@@ -85,7 +85,7 @@ async def backtest(service: ForecastService, request: BacktestRequest, *, caller
     outputs = await paced(_outputs(progress, request.metrics))
     pooled = await paced(scoring.adding(_scores(outputs), request.metrics))
     return Backtest(
-        id=str(uuid.uuid4()),
+        id=new_id(),
         created=int(time.time()),
         model=planned.card.id,
         model_revision=planned.card.revision,

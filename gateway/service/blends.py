@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from gateway.domain import (
     SeriesForecast,
     SeriesInput,
     Usage,
+    new_id,
 )
 from gateway.ensemble.blending import blend, greedy, weigh
 from gateway.ensemble.ranking import Key, held, score, shared, windows_of
@@ -182,7 +182,7 @@ def _forecast(
 ) -> Forecast:
     cut = min((f for f in blended if f.truncated_from is not None), key=_limit, default=None)
     return Forecast(
-        id=str(uuid.uuid4()),
+        id=new_id(),
         created=int(time.time()),
         model=MODEL,
         model_revision=" ".join(f"{f.model}@{f.model_revision}" for f in blended),

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import hashlib
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +26,7 @@ from gateway.domain import (
     SeriesError,
     SeriesForecast,
     Usage,
+    new_id,
 )
 from gateway.engine import Engine, Outcome
 from gateway.errors import Code, Fault, GatewayError
@@ -156,8 +156,9 @@ class ForecastService:
         tracing.computed(begun, outcome.queue_ms, outcome.compute_ms, about)
         outputs = await paced(_outputs(planned, outcome))
         delivered = [t.usage for t, o in zip(planned.tasks, outputs, strict=True) if isinstance(o, SeriesForecast)]
+        cut = planned.truncated_from
         return Forecast(
-            id=str(uuid.uuid4()),
+            id=new_id(),
             created=int(self._clock()),
             model=planned.card.id,
             model_revision=planned.card.revision,
@@ -167,13 +168,13 @@ class ForecastService:
             quantile_levels=planned.levels,
             input_points=planned.input_points,
             outputs=outputs,
-            usage=sum(delivered, Usage()),
+            usage=_total(delivered),
             latency_ms=_milliseconds_since(started),
             queue_ms=outcome.queue_ms,
             compute_ms=outcome.compute_ms,
             cached=cached,
-            truncated_from=planned.truncated_from,
-            max_context_length=planned.card.max_context if planned.truncated_from is not None else None,
+            truncated_from=cut,
+            max_context_length=None if cut is None else planned.card.max_context,
             metadata=request.metadata,
         )
 
@@ -181,7 +182,7 @@ class ForecastService:
         """The answer to a dry run."""
         work = [t.series for t in planned.tasks if t.series is not None]
         return ForecastPlan(
-            id=str(uuid.uuid4()),
+            id=new_id(),
             created=int(self._clock()),
             model=planned.card.id,
             model_revision=planned.card.revision,
@@ -201,7 +202,7 @@ class ForecastService:
                 )
                 for t in planned.tasks
             ),
-            usage=sum((t.usage for t in planned.tasks), Usage()),
+            usage=_total([t.usage for t in planned.tasks]),
             latency_ms=_milliseconds_since(started),
             truncated_from=planned.truncated_from,
             max_context_length=planned.card.max_context if planned.truncated_from is not None else None,
@@ -258,6 +259,8 @@ class ForecastService:
         """Wait for `flight` until `deadline`; the last caller that leaves takes the work with it."""
         flight.waiters += 1
         try:
+            if deadline >= flight.deadline:  # which the engine keeps
+                return await asyncio.shield(flight.task)
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(flight.task)
         except TimeoutError:
@@ -281,6 +284,10 @@ class ForecastService:
 
 def _length(series: Series) -> int:
     return int(series.target.shape[1])
+
+
+def _total(used: list[Usage]) -> Usage:
+    return used[0] if len(used) == 1 else sum(used, Usage())
 
 
 def _milliseconds_since(started: float) -> float:
