@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,7 +53,7 @@ class _Call:
     results: list[Result | None]
     missing: int
     compute_s: float = 0.0
-    deaths: Counter[int] = field(default_factory=Counter)  # of workers, by series that ran meanwhile
+    deaths: dict[int, int] = field(default_factory=dict)  # of workers, by series that ran meanwhile
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +137,7 @@ class Batcher:
         request = next(self._requests)
         call = _Call(card.id, loop.create_future(), [None] * len(series), missing=len(series))
         self._calls[request] = call
-        alarm = loop.call_at(deadline, self._fail, request, deadline_exceeded())
+        alarm = loop.call_at(deadline, self._expire, request)
         try:
             await paced(self._push(card, series, request))
             await call.answer
@@ -186,7 +186,9 @@ class Batcher:
 
     def _admit(self) -> None:
         """Refuse at once what would wait too long."""
-        work_s = sum(t / self._speeds[m].tokens_per_s for m, t in self._queue.tokens().items())
+        work_s = sum([t / self._speeds[m].tokens_per_s for m, t in self._queue.tokens().items()])
+        if work_s <= self._settings.max_queue_s:  # as it is nearly always, even if one worker had it all
+            return
         wait_s = work_s / max(1, sum(w.process is not None for w in self._crew.workers))
         if wait_s > self._settings.max_queue_s:
             raise GatewayError(
@@ -199,6 +201,9 @@ class Batcher:
         answer = self._calls[request].answer
         if not answer.done():
             answer.set_exception(error)
+
+    def _expire(self, request: int) -> None:
+        self._fail(request, deadline_exceeded())
 
     def _forget(self, request: int) -> None:
         """Compute nothing more for a caller that left."""
@@ -327,7 +332,8 @@ class Batcher:
     def _suspect(self, group: Group, reason: Loss) -> None:
         """A series whose worker was lost twice, the second time while it ran alone, is the cause."""
         for item in group.items:
-            self._calls[item.request].deaths[item.index] += 1
+            deaths = self._calls[item.request].deaths
+            deaths[item.index] = deaths.get(item.index, 0) + 1
         if len(group.items) == 1 and self._calls[group.items[0].request].deaths[group.items[0].index] > 1:
             what = "took too long on" if reason == "hung" else "ended its process on"
             self._settle(group.items[0], SeriesFailure(f"The model {what} this series."))

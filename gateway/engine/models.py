@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,18 @@ class _Entry:
     failure: str = ""
     failures: int = 0
     retry_at: float = 0.0
+
+    def __enter__(self) -> None:
+        """Begin to use the model."""
+        self.users += 1
+        self.unused.clear()
+
+    def __exit__(self, *error: object) -> None:
+        """Use it no longer."""
+        self.last_used = _now()
+        self.users -= 1
+        if not self.users:
+            self.unused.set()
 
 
 def standing(card: ModelCard, settings: EngineSettings) -> ModelStatus:
@@ -153,19 +165,9 @@ class Models:
 
     # -- what the engine asks ---
 
-    @contextlib.contextmanager
-    def used(self, card: ModelCard) -> Iterator[None]:
+    def used(self, card: ModelCard) -> AbstractContextManager[None]:
         """Keep a ready model from being dropped while work on it is in flight."""
-        entry = self._entry(card)
-        entry.users += 1
-        entry.unused.clear()
-        try:
-            yield
-        finally:
-            entry.last_used = _now()
-            entry.users -= 1
-            if not entry.users:
-                entry.unused.set()
+        return self._entry(card)
 
     async def ready(self, card: ModelCard, until: float) -> None:
         """Return once `card` can forecast, loading it if need be, or raise GatewayError, at `until` at the latest."""
