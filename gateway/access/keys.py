@@ -6,6 +6,7 @@ neither the database nor the pepper alone opens anything. A secret of 256 random
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -88,22 +89,26 @@ class Key:
     digest: str
     previous_digest: str | None = None
     previous_until: float | None = None
+    caller: Caller = field(init=False, repr=False)  # who comes with this key: made once, each request needs it
 
-    @property
-    def caller(self) -> Caller:
-        """Who comes with this key."""
+    def __post_init__(self) -> None:
         t = self.terms
-        return Caller(id=self.id, name=t.name, models=t.models, admin=t.admin)
+        object.__setattr__(self, "caller", Caller(id=self.id, name=t.name, models=t.models, admin=t.admin))
 
     def may_call(self, endpoint: str) -> bool:
         """Whether a route's template is among the endpoints of this key."""
-        return any(fnmatchcase(endpoint, pattern) for pattern in self.terms.endpoints)
+        return _reach(self.terms.endpoints, endpoint)
 
     def standing(self, now: float) -> str:
         """`active`, `expired` or `revoked`."""
         if self.revoked is not None:
             return "revoked"
         return "expired" if self.terms.expires is not None and self.terms.expires <= now else "active"
+
+
+@functools.lru_cache(maxsize=4096)
+def _reach(patterns: tuple[str, ...], endpoint: str) -> bool:
+    return any(fnmatchcase(endpoint, pattern) for pattern in patterns)
 
 
 def id_of(text: str) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -89,9 +90,14 @@ class Grant:
     @property
     def tightest(self) -> Standing | None:
         """The rule that will refuse first."""
-        return min(self.standings, key=lambda s: (s.remaining / max(1, s.rule.limit), s.remaining), default=None)
+        return min(self.standings, key=_room, default=None) if len(self.standings) != 1 else self.standings[0]
 
 
+def _room(standing: Standing) -> tuple[float, int]:
+    return standing.remaining / max(1, standing.rule.limit), standing.remaining
+
+
+@functools.lru_cache(maxsize=1024)
 def quota_of_key(own: KeyLimits, settings: LimitSettings) -> Quota:
     """A key's own limits over the defaults."""
 
@@ -107,6 +113,7 @@ def quota_of_key(own: KeyLimits, settings: LimitSettings) -> Quota:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def quota_of_anonymous(settings: LimitSettings, *, loopback: bool) -> Quota:
     """What a caller without a key may use, by address."""
     if loopback:

@@ -9,8 +9,7 @@ all, other credentials are passed over: clients of other systems insist on sendi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from starlette.requests import cookie_parser
 from starlette.types import Scope
@@ -34,8 +33,7 @@ NOBODY = Caller(id="unauthenticated", models=())  # whose key was refused, in th
 HOW_TO = "Send it as: Authorization: Bearer <key>, or X-API-Key: <key>."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(NamedTuple):
     """Who a request comes from, before it is asked what they may."""
 
     how: How

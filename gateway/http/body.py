@@ -7,8 +7,7 @@ that was compressed, as soon as the limit is passed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 
 from starlette.types import Receive
 
@@ -21,6 +20,47 @@ THREAD_BYTES = 2 * 1024 * 1024  # from 1 MiB on `join` gives up the lock
 
 class ClientLeftError(Exception):
     """The client closed its connection: there is nobody to answer."""
+
+
+class Bounds:
+    """A block that can be cancelled from outside, and then raises the reason: TimeoutError at `until`, or another.
+
+    `until` is in seconds of the loop's clock. This is `asyncio.timeout_at` at half the cost, and for any reason.
+    """
+
+    __slots__ = ("_cancelling", "_reason", "_task", "_timer", "_until")
+
+    def __init__(self, until: float | None = None) -> None:
+        self._until = until
+        self._timer: asyncio.TimerHandle | None = None
+        self._reason: Exception | None = None
+
+    def __enter__(self) -> Bounds:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        if self._until is not None:
+            self._timer = loop.call_at(self._until, self.stop, TimeoutError())
+        return self
+
+    def extend(self) -> None:
+        """Let the rest of the block take as long as it takes."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def stop(self, reason: Exception) -> None:
+        """Cancel the block; the first reason counts."""
+        if self._reason is None:
+            self._reason = reason
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        self.extend()
+        if self._reason is None or kind is not asyncio.CancelledError:
+            return
+        if self._task.uncancel() <= self._cancelling:  # else others have cancelled it, too
+            raise self._reason from None
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int, deadline: float) -> bytes:
@@ -37,7 +77,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int,
     decoding = decoder(headers.get("content-encoding", ""), out)
     received = 0
     try:
-        async with asyncio.timeout_at(deadline):
+        with Bounds(deadline):
             more = True
             while more:
                 message = await receive()
@@ -66,29 +106,28 @@ async def joined(pieces: Sequence[bytes]) -> bytes:
     return await asyncio.to_thread(b"".join, pieces)
 
 
-@asynccontextmanager
-async def client_present(receive: Receive) -> AsyncIterator[None]:
+class client_present:  # noqa: N801 (it reads as the condition of its block)
     """Cancel the block, and raise ClientLeftError, when the client goes. Needs a body that was read whole.
 
-    Starlette does not cancel an endpoint by itself; a forecast that nobody will read must not be computed.
+    Starlette does not cancel an endpoint by itself; a forecast that nobody will read must not be computed. With
+    `until`, in seconds of the loop's clock, the block is cancelled then too, and raises TimeoutError.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    left = False
 
-    async def watch() -> None:
-        nonlocal left
-        while (await receive())["type"] != "http.disconnect":
+    def __init__(self, receive: Receive, until: float | None = None) -> None:
+        self._receive = receive
+        self._bounds = Bounds(until)
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Bounds:
+        self._watcher = asyncio.create_task(self._watch())
+        return self._bounds.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._bounds.__exit__(kind, exc, trace)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        left = True
-        task.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if left and task.uncancel() == 0:
-            raise ClientLeftError from None
-        raise
-    finally:
-        watcher.cancel()
+        self._bounds.stop(ClientLeftError())

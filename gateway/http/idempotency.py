@@ -12,7 +12,7 @@ import hashlib
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -137,12 +137,12 @@ class Promise:
         if endpoint.method != "POST":
             return endpoint
 
-        async def respond(request: Request) -> Response:
+        def respond(request: Request) -> Awaitable[Response]:
             exchange = exchanges.of(request.scope)
             key = exchange.headers.get(HEADER)
             if key is None:
-                return await endpoint.respond(request)
-            return await self._once(endpoint, request, exchange, checked(key))
+                return endpoint.respond(request)
+            return self._once(endpoint, request, exchange, checked(key))
 
         docs = endpoint.documentation
         told = docs and replace(docs, codes=(*docs.codes, Code.CONFLICT))

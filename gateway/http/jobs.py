@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -266,10 +266,12 @@ def deferrable(operation: Operation[Any, Any], endpoint: Endpoint, jobs: JobEndp
     if kind is None:
         return endpoint
 
-    async def respond(request: Request) -> Response:
+    def respond(request: Request) -> Awaitable[Response]:
+        prefer = exchanges.of(request.scope).headers.get("prefer")
+        return deferred(request) if prefer and prefers_async(prefer) else endpoint.respond(request)
+
+    async def deferred(request: Request) -> Response:
         exchange = exchanges.of(request.scope)
-        if not prefers_async(exchange.headers.get("prefer", "")):
-            return await endpoint.respond(request)
         exchange.check_endpoint(PATH)
         exchange.deadline = asyncio.get_running_loop().time() + timeout_s(exchange.headers, jobs.server)
         body = await read_body(

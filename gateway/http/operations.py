@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.dialects.base import Kind, Operation, Reply, Steps
+from gateway.dialects.base import Kind, Operation, Steps
 from gateway.domain import (
     AnomalyReport,
     AnomalyRequest,
@@ -34,7 +34,7 @@ from gateway.domain import (
 )
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
-from gateway.http.body import client_present, joined, read_body
+from gateway.http.body import Bounds, client_present, joined, read_body
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, Parameter, call_of
 from gateway.pacing import paced
@@ -186,12 +186,18 @@ def _endpoint(
                 exchange.headers, request.receive, limit=settings.max_body_bytes, deadline=exchange.deadline
             )
         call = call_of(request, body, deployments())
-        async with client_present(request.receive):
-            asked = await paced(operation.parse(call))
-            answer = await in_time(handler(asked, exchange), exchange)
-            reply = operation.render(call, answer)
-            content = await joined(await paced(_parts(reply)))
-        return Response(content, reply.status, headers=dict(reply.headers), media_type=reply.media_type)
+        try:
+            async with client_present(request.receive, until=exchange.deadline + LATE_S) as bounds:
+                asked = await paced(operation.parse(call))
+                answer = await handler(asked, exchange)
+                bounds.extend()  # the answer is there: it is written out, however long
+                reply = operation.render(call, answer)
+                content = reply.body
+                if not isinstance(content, bytes):
+                    content = await joined(await paced(_parts(content)))
+        except TimeoutError:
+            raise late() from None
+        return Response(content, reply.status, headers=reply.headers, media_type=reply.media_type)
 
     return Endpoint(
         method=operation.method,
@@ -205,22 +211,26 @@ def _endpoint(
 
 
 async def in_time(answer: Awaitable[Any], exchange: Exchange) -> Any:
+    """`answer`, or DEADLINE_EXCEEDED."""
     try:
-        async with asyncio.timeout_at(exchange.deadline + LATE_S):
+        with Bounds(exchange.deadline + LATE_S):
             return await answer
     except TimeoutError:
-        raise GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the answer was there.") from None
+        raise late() from None
 
 
-def _parts(reply: Reply) -> Steps[list[bytes]]:
-    """The body of a reply, made part by part."""
-    if isinstance(reply.body, bytes):
-        return [reply.body]
-    parts = []
-    for part in reply.body:
-        parts.append(part)
+def late() -> GatewayError:
+    """What a caller is told whose answer did not come."""
+    return GatewayError(Code.DEADLINE_EXCEEDED, "The deadline passed before the answer was there.")
+
+
+def _parts(parts: Iterable[bytes]) -> Steps[list[bytes]]:
+    """The parts of a body, made one by one."""
+    made = []
+    for part in parts:
+        made.append(part)
         yield
-    return parts
+    return made
 
 
 def timeout_s(headers: Mapping[str, str], settings: ServerSettings) -> float:

@@ -7,8 +7,8 @@ are counted from bins, in SQL: within 1%, the same from single requests and from
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+import msgspec
 import sqlalchemy as sa
 
 from gateway.database import metadata
@@ -66,8 +66,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 ACCEPTED = "ACCEPTED"  # the code of a job that is not over: its row is written once more when it is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One request as the ledger keeps it. It holds no payload and no key, only the key's id."""
 
     id: str  # never twice: what is written again under it is the same request

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from gateway.errors import Code, GatewayError
-from gateway.http.body import ClientLeftError, client_present, read_body
+from gateway.http.body import Bounds, ClientLeftError, client_present, read_body
 
 T = TypeVar("T")
 LATER = 1e9
@@ -149,3 +149,32 @@ def test_work_that_ends_leaves_nothing_behind() -> None:
         return len(asyncio.all_tasks()) - 1  # this one
 
     assert run(scenario) == 0
+
+
+def test_a_block_ends_at_its_time_unless_it_is_extended() -> None:
+    async def scenario() -> str:
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            async with client_present(Client().receive, until=now + 0.01):
+                await asyncio.Event().wait()
+        async with client_present(Client().receive, until=now - 1) as bounds:
+            bounds.extend()
+            await asyncio.sleep(0.01)
+        return "done"
+
+    assert run(scenario) == "done"
+
+
+def test_the_inner_of_two_bounds_is_the_one_that_raises() -> None:
+    async def scenario() -> str:
+        now = asyncio.get_running_loop().time()
+        with Bounds(now + 1e6):
+            try:
+                with Bounds(now - 1):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                await asyncio.sleep(0)
+                return "inner"
+        return "none"
+
+    assert run(scenario) == "inner"

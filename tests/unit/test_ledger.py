@@ -8,12 +8,12 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from gateway import deployments
 from gateway.access import keys
