@@ -118,6 +118,12 @@ class Device:
     threads: int = 1
     engine: str = "auto"  # "auto": the lean path where the configuration is known; "upstream": the library
     tf32: bool = False  # on a GPU, products of float32 keep 10 bits of 23: faster, and not the same numbers
+    graphs: bool = True  # on a GPU, small passes are replayed from CUDA graphs where an adapter can: the same numbers
+
+    @property
+    def by_graph(self) -> bool:
+        """Whether small passes are to be replayed from CUDA graphs."""
+        return self.graphs and self.name.startswith("cuda")
 
     @property
     def label(self) -> str:
