@@ -48,7 +48,7 @@ class Made:
     answer: Answer
     content: bytes
     model: str = ""
-    tokens: int = 0
+    tokens: int = 0  # that took time; of an answer that was kept, none
     waited_s: float = 0.0  # for room, not for the model
 
 
@@ -94,6 +94,8 @@ class Runner:
         card = self._service.card(forecast_of(work).model, caller)
         answer = await self._alone(work, card, caller, waits)
         encoded = await paced(codec.encode(answer))
+        if isinstance(answer, Forecast) and answer.cached:
+            tokens = 0
         return Made(answer=answer, content=encoded, model=card.id, tokens=tokens, waited_s=waits.waited_s)
 
     async def failure(self, work: Work, error: GatewayError) -> Made:

@@ -229,7 +229,7 @@ class Worker:
             made = await self._runner.run(await self._work(ticket), record)
         await self.settle(ticket, made.content, answers.settlement(made.answer))
         seconds = time.monotonic() - started - made.waited_s
-        if made.model and seconds > 0:
+        if made.tokens and seconds > 0:
             with contextlib.suppress(RedisError, OSError):
                 await self._store.note_speed(made.model, made.tokens / seconds)
 

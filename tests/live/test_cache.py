@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from adapters.base import Remark
 from adapters.base import SeriesForecast as AdapterForecast
 from catalog import Catalog
 from gateway.domain import Caller, Forecast, ForecastRequest, Parameters, SeriesForecast, SeriesInput
@@ -151,6 +153,39 @@ def test_a_forecast_larger_than_the_cache_is_not_kept() -> None:
         cache = ForecastCache(100)
         await cache.keep([(b"a", forecast(1.0))])
         assert await cache.find([b"a"]) == [None]
+
+    asyncio.run(steps())
+
+
+def test_what_is_kept_comes_back_whole_and_cannot_be_changed() -> None:
+    async def steps() -> None:
+        cache = ForecastCache(1 << 20)
+        made = replace(forecast(1.0), samples=np.zeros((3, 2, 1)), remarks=(Remark("fallback", (1, 2), "why"),))
+        await cache.keep([(b"a", made)])
+        made.point[:] = 9.0  # its maker goes on with it
+        (found,) = await cache.find([b"a"])
+        assert found is not None
+        assert found.remarks == made.remarks
+        assert found.samples is not None
+        assert (found.point == 1.0).all()
+        for array in (found.point, found.quantiles, found.samples):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 5.0
+
+    asyncio.run(steps())
+
+
+def test_what_is_kept_fits_its_bytes() -> None:
+    async def steps() -> None:
+        cache, size = ForecastCache(1 << 20), 0
+        keys = [b"%04d" % i for i in range(2000)]
+        for i, key in enumerate(keys):
+            large = replace(forecast(float(i)), quantiles=np.full((9, 1 + i % 200, 1), float(i)))
+            await cache.keep([(key, large), (key, large)])
+        left = [f for f in await cache.find(keys) if f is not None]
+        size = sum(f.point.nbytes + f.quantiles.nbytes for f in left)
+        assert 0.8 * (1 << 20) < size <= 1 << 20
+        assert len(left) < len(keys)
 
     asyncio.run(steps())
 

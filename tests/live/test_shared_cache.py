@@ -128,6 +128,22 @@ def test_a_series_that_ends_alike_is_told_how_it_was_cut(shared: tuple[Gateway, 
     assert cut["outputs"][0]["mean"] == whole["outputs"][0]["mean"]  # type: ignore[index]
 
 
+def test_notices_name_the_covariates_of_the_call(shared: tuple[Gateway, Gateway, redis.Redis]) -> None:
+    a, _, _ = shared
+
+    def asked(name: str) -> dict[str, object]:
+        content = body(6, series=1)
+        (one,) = content["inputs"]  # type: ignore[misc]
+        one |= {"past_covariates": {name: [1.0] * 100}, "future_covariates": {name: [1.0] * 8}}
+        return content
+
+    first, second = ask(a, asked("price")), ask(a, asked("rain"))
+    assert second["cached"] is True
+    told = [str(answer["outputs"][0]["notices"]) for answer in (first, second)]  # type: ignore[index]
+    assert "price: constant" in told[0]
+    assert told[1] == told[0].replace("price", "rain")
+
+
 def test_samples_without_a_seed_are_never_kept(shared: tuple[Gateway, Gateway, redis.Redis]) -> None:
     a, b, kept = shared
     drawn = body(5, series=1, num_samples=3, sample_method="copula")
