@@ -3,15 +3,44 @@
 uvicorn bounds neither the head of a request nor how long an answer waits to be read, so that a client could hold
 connections by sending one header byte a minute, or memory by not reading. Bodies of requests are bounded elsewhere, by
 the request's deadline and the body limit.
+
+It also writes the head of an answer by itself; here it leaves with the beginning of the body, in one packet.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Gathered:
+    """The transport of one answer: keeps its head back until the body begins, and sends both as one."""
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head = b""
+        self._begun = cycle.scope["method"] == "HEAD"  # no body will come
+
+    def write(self, data: bytes) -> None:
+        if self._begun or not self._cycle.response_started:  # there is the word to continue, before an answer
+            self._transport.write(data)
+        elif self._head:
+            self._begun = True
+            self._transport.writelines((self._head, data))
+        else:
+            self._head = data
+
+    def close(self) -> None:
+        if self._head and not self._begun:  # it failed right after
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -53,7 +82,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_there()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it is to become another protocol
+            self.cycle.transport = Gathered(self.transport, self.cycle)  # type: ignore[assignment]
 
     def _expect_head(self) -> None:
         self._arrived = 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.protocol import BoundedProtocol
+from gateway.http.protocol import BoundedProtocol, Gathered
 
 LARGE = bytes(20_000_000)  # more than the buffers of a socket take
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -94,3 +96,50 @@ def test_an_answer_that_is_read_slowly_comes_whole() -> None:
             await asyncio.sleep(Impatient.unread_timeout_s / 3)
 
     run(scenario)
+
+
+class Socket:
+    """What is written, by write."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self.written.append(b"".join(parts))
+
+    def close(self) -> None:
+        self.written.append(b"closed")
+
+
+def gathered(method: str = "GET", *, started: bool = True) -> tuple[Socket, Gathered, Any]:
+    socket, cycle = Socket(), SimpleNamespace(scope={"method": method}, response_started=started)
+    return socket, Gathered(socket, cycle), cycle  # type: ignore[arg-type]
+
+
+def test_the_head_of_an_answer_leaves_with_its_body() -> None:
+    socket, transport, _ = gathered()
+    for part in (b"head ", b"body ", b"more"):
+        transport.write(part)
+    assert socket.written == [b"head body ", b"more"]
+
+
+def test_an_answer_without_a_body_is_its_head() -> None:
+    socket, transport, _ = gathered("HEAD")
+    transport.write(b"head")
+    assert socket.written == [b"head"]
+    socket, transport, _ = gathered()
+    transport.write(b"head")
+    transport.close()  # it failed before its body
+    assert socket.written == [b"head", b"closed"]
+
+
+def test_the_word_to_continue_waits_for_nothing() -> None:
+    socket, transport, cycle = gathered(started=False)
+    transport.write(b"continue ")
+    cycle.response_started = True
+    transport.write(b"head ")
+    transport.write(b"")
+    assert socket.written == [b"continue ", b"head "]
