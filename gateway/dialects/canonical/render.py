@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.dialects.base import Call, Reply, Steps, wire_code
@@ -60,11 +61,18 @@ def error(call: Call, problem: GatewayError, status: int) -> Reply:
 # -- what answers share ---
 
 
-def streamed(body: object, outputs: Iterable[Steps[object]], count: int, form: Format) -> Iterator[bytes]:
-    """A body, encoded with no output, in parts with `count` of them in their place.
+def streamed(
+    body: object, place: list[Any], outputs: Iterable[Steps[object]], count: int, form: Format
+) -> Iterator[bytes]:
+    """A body with `count` outputs in their `place`, an empty list of it, in parts.
 
-    Each output is made and encoded in steps of its own, and no part holds two of them.
+    Each output is made in steps of its own, and where there are several, encoded by itself: no part holds two of them.
     """
+    if count == 1:
+        for steps in outputs:
+            place += [(yield from pausing(steps))]
+        yield form.encode(body)
+        return
     head, tail = _around(form.encode(body), count, form)
     comma = b"," if form is Format.JSON else b""
     for i, steps in enumerate(outputs):
@@ -132,10 +140,11 @@ def listed(stamps: tuple[str, ...] | None) -> list[str] | UnsetType:
 
 def quantiles_of(levels: Sequence[float], values: Array, form: Format, item: int) -> Steps[list[QuantileBody]]:
     """`(levels, time, channels)`, each under its level."""
-    found = []
-    for level, of_level in zip(levels, values, strict=True):
-        found.append(QuantileBody(level=level, values=(yield from matrices.matrix(of_level, form, item))))
-    return found
+    return _under(levels, (yield from matrices.stack(values, form, item)))
+
+
+def _under(levels: Sequence[float], values: Sequence[object]) -> list[QuantileBody]:
+    return [QuantileBody(level=level, values=of_level) for level, of_level in zip(levels, values, strict=True)]
 
 
 def echoed(metadata: Metadata, form: Format) -> Raw | UnsetType:
@@ -154,10 +163,11 @@ def _unless_none(value: int | None) -> int | UnsetType:
 
 def forecast_parts(answer: Forecast | ForecastPlan, form: Format) -> Iterator[bytes]:
     """The body of a forecast, in parts."""
-    return streamed(forecast_body(answer, form), forecast_outputs(answer, form), len(answer.outputs), form)
+    body = forecast_body(answer, form)
+    return streamed(body, body.outputs, forecast_outputs(answer, form), len(answer.outputs), form)
 
 
-def forecast_body(answer: Forecast | ForecastPlan, form: Format) -> Answer[Raw]:
+def forecast_body(answer: Forecast | ForecastPlan, form: Format) -> Answer[OutputBody]:
     """The answer without its outputs."""
     plan = answer if isinstance(answer, ForecastPlan) else None
     made = answer if isinstance(answer, Forecast) else None
@@ -205,16 +215,13 @@ def _output(
         return OutputBody(
             timestamps=timestamps, metadata=metadata, input_points=points, truncated_from=cut, notices=notices
         )
-    mean = yield from matrices.matrix(output.mean, form, item)
-    quantiles = yield from quantiles_of(levels, output.quantiles, form, item)
-    samples: list[Raw] | None = [] if output.samples is not None else None
-    for path in () if output.samples is None else output.samples:
-        assert samples is not None
-        samples.append((yield from matrices.matrix(path, form, item)))
+    values = np.concatenate((output.mean[np.newaxis], output.quantiles)) if levels else output.mean[np.newaxis]
+    mean, *quantiles = yield from matrices.stack(values, form, item)
+    samples = UNSET if output.samples is None else (yield from matrices.stack(output.samples, form, item))
     return OutputBody(
         mean=mean,
-        quantile_predictions=quantiles or UNSET,
-        samples=UNSET if samples is None else samples,
+        quantile_predictions=_under(levels, quantiles) or UNSET,
+        samples=samples,
         timestamps=timestamps,
         metadata=metadata,
         truncated_from=cut,

@@ -47,7 +47,8 @@ def backtest(call: Call, answer: Backtest) -> Reply:
     """The answer in the form the caller wants; raises GatewayError INTERNAL for a number that is not finite."""
     form = media.negotiate(call).answered
     outputs = (_backtest_output(o, answer, form, i) for i, o in enumerate(answer.outputs))
-    parts = streamed(_backtest_body(answer, form), outputs, len(answer.outputs), form)
+    body = _backtest_body(answer, form)
+    parts = streamed(body, body.outputs, outputs, len(answer.outputs), form)
     return Reply(body=parts, media_type=form.value)
 
 
@@ -55,7 +56,8 @@ def anomalies(call: Call, answer: AnomalyReport) -> Reply:
     """The answer in the form the caller wants; raises GatewayError INTERNAL for a number that is not finite."""
     form = media.negotiate(call).answered
     outputs = (_anomaly_output(o, form, i) for i, o in enumerate(answer.outputs))
-    parts = streamed(_report_body(answer, form), outputs, len(answer.outputs), form)
+    body = _report_body(answer, form)
+    parts = streamed(body, body.outputs, outputs, len(answer.outputs), form)
     return Reply(body=parts, media_type=form.value)
 
 

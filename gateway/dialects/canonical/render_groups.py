@@ -22,6 +22,7 @@ from gateway.dialects.canonical.render import (
     usage_of,
 )
 from gateway.dialects.canonical.render_evaluations import metrics_of
+from gateway.dialects.canonical.types import Answer, OutputBody
 from gateway.domain import BatchAnswer, EnsembleForecast, Forecast, ForecastPlan, RankedModel, Scores
 from gateway.errors import GatewayError
 
@@ -36,7 +37,9 @@ def ensemble(call: Call, answer: EnsembleForecast) -> Reply:
     """The answer in the form the caller wants; raises GatewayError INTERNAL for a number that is not finite."""
     form = media.negotiate(call).answered
     blend = answer.forecast
-    parts = streamed(_ensemble_body(answer, form), forecast_outputs(blend, form), len(blend.outputs), form)
+    body = _ensemble_body(answer, form)
+    place = body.ensemble_result.outputs
+    parts = streamed(body, place, forecast_outputs(blend, form), len(blend.outputs), form)
     return Reply(body=parts, media_type=form.value)
 
 
@@ -79,7 +82,7 @@ def _failed(problem: GatewayError) -> BatchItem[Raw]:
 # -- ensembles ---
 
 
-def _ensemble_body(answer: EnsembleForecast, form: Format) -> Ensemble[object]:
+def _ensemble_body(answer: EnsembleForecast, form: Format) -> Ensemble[Answer[OutputBody]]:
     """The answer without the blend's outputs."""
     blend = answer.forecast
     return Ensemble(

@@ -28,8 +28,8 @@ Level = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Levels = Annotated[tuple[Level, ...], Meta(max_length=MAX_LEVELS)]
 Name = Annotated[str, Meta(min_length=1)]
 Matrix = Annotated[
-    Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "number"}}})
-]  # encoded slice by slice: see `matrices`
+    Any, Meta(extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "number"}}})
+]  # Raw where it was encoded slice by slice, else lists: see `matrices`
 Row = Annotated[list[float | None], Meta(min_length=1)]
 Rows = Annotated[list[Row], Meta(min_length=1)]
 Echoed = Annotated[
