@@ -121,16 +121,16 @@ class Device:
     graphs: bool = True  # on a GPU, small passes are replayed from CUDA graphs where an adapter can: the same numbers
 
     @property
-    def by_graph(self) -> bool:
-        """Whether small passes are to be replayed from CUDA graphs."""
-        return self.graphs and self.name.startswith("cuda")
+    def gpu(self) -> bool:
+        """Whether this is a GPU."""
+        return self.name.startswith("cuda")
 
     @property
     def label(self) -> str:
         """What an operator and a caller are told: the name, and what makes its numbers other than float32's."""
         if self.dtype != "float32":
             return f"{self.name} in {self.dtype}"
-        return f"{self.name} in TF32" if self.tf32 and self.name.startswith("cuda") else self.name
+        return f"{self.name} in TF32" if self.tf32 and self.gpu else self.name
 
 
 class Adapter(Protocol):

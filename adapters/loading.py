@@ -18,7 +18,7 @@ def load(card: ModelCard, folders: Mapping[str, Path], device: Device) -> Adapte
     `folders` maps the card's names for its weights to local folders. Raises ValueError, with a sentence for
     the operator, when the card names no usable class or the checkpoint is bad.
     """
-    if device.name.startswith("cuda"):
+    if device.gpu:
         from adapters import cuda_graphs  # imports torch, which statistical models do without
 
         cuda_graphs.prepare(device)

@@ -77,7 +77,7 @@ class TimesFM25:
             forecaster = UpstreamForecaster.of(tensors, sizes, device)
         else:
             network = Network(tensors, sizes, device.name, getattr(torch, device.dtype))
-            graphs = Graphs(network.ahead, torch.device(device.name)) if device.by_graph else None
+            graphs = Graphs(network.ahead, torch.device(device.name)) if device.gpu and device.graphs else None
             forecaster = LeanForecaster(network, 1 + card.quantile_levels.index(0.5), graphs)
         return cls(card, forecaster, tokens_at_once(card, device.name))
 
