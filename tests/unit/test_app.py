@@ -28,3 +28,13 @@ def test_a_page_whose_files_are_missing_says_so(monkeypatch: pytest.MonkeyPatch)
     answer = asyncio.run(pages.page("swagger.html")(Request(scope)))
     assert answer.status_code == 503
     assert b"forecast-gateway[serve]" in bytes(answer.body)
+
+
+def test_sharing_forecasts_that_are_not_kept_is_refused() -> None:
+    from gateway.app import build
+    from gateway.settings import SettingsError, resolve
+
+    with pytest.raises(SettingsError, match="needs cache_mb"):
+        build(resolve(environ={}, flags={"cache_shared_s": "60"}))
+    assert build(resolve(environ={}, flags={"cache_shared_s": "60", "cache_mb": "1"})).forecasts is not None
+    assert build(resolve(environ={}, flags={"cache_mb": "1"})).forecasts is None
