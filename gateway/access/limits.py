@@ -90,11 +90,12 @@ class Grant:
     @property
     def tightest(self) -> Standing | None:
         """The rule that will refuse first."""
-        return min(self.standings, key=_room, default=None) if len(self.standings) != 1 else self.standings[0]
+        return min(self.standings, key=_room) if len(self.standings) > 1 else next(iter(self.standings), None)
 
 
 def _room(standing: Standing) -> tuple[float, int]:
-    return standing.remaining / max(1, standing.rule.limit), standing.remaining
+    remaining = standing.remaining
+    return remaining / max(1, standing.rule.limit), remaining
 
 
 @functools.lru_cache(maxsize=1024)

@@ -34,7 +34,7 @@ from gateway.domain import (
 )
 from gateway.errors import Code, GatewayError
 from gateway.http import exchange as exchanges
-from gateway.http.body import Bounds, client_present, joined, read_body
+from gateway.http.body import DEPARTURE, Bounds, client_present, joined, read_body
 from gateway.http.exchange import Exchange
 from gateway.http.routing import Endpoint, Parameter, call_of
 from gateway.pacing import paced
@@ -187,7 +187,8 @@ def _endpoint(
             )
         call = call_of(request, body, deployments())
         try:
-            async with client_present(request.receive, until=exchange.deadline + LATE_S) as bounds:
+            departure = request.scope["state"].get(DEPARTURE)
+            async with client_present(request.receive, exchange.deadline + LATE_S, departure) as bounds:
                 asked = await paced(operation.parse(call))
                 answer = await handler(asked, exchange)
                 bounds.extend()  # the answer is there: it is written out, however long

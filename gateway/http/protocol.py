@@ -13,6 +13,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.http.body import DEPARTURE, Departure
+
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -51,18 +53,21 @@ class BoundedProtocol(HttpToolsProtocol):
     unread_timeout_s = 60.0  # without one byte of an answer being taken
 
     _arrived = 0  # bytes since the head began
+    _in_head = False
     _head_timer: asyncio.TimerHandle | None = None
     _unread = 0  # bytes of an answer that wait to be taken
     _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._departure = Departure()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
         self._reader_is_there()
         super().connection_lost(exc)
+        self._departure.happened()
 
     # -- the head of a request ---
 
@@ -74,14 +79,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             self._arrived += len(data)
         super().data_received(data)
+        if self._in_head and self._head_timer is None:  # most heads come whole, and need no timer
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._head_timer is None:
-            self._expect_head()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         self._head_is_there()
+        self.scope["state"][DEPARTURE] = self._departure
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # else it is to become another protocol
@@ -92,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.close)
 
     def _head_is_there(self) -> None:
+        self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from gateway.errors import Code, GatewayError
-from gateway.http.body import Bounds, ClientLeftError, client_present, read_body
+from gateway.http.body import Bounds, ClientLeftError, Departure, client_present, read_body
 
 T = TypeVar("T")
 LATER = 1e9
@@ -178,3 +178,21 @@ def test_the_inner_of_two_bounds_is_the_one_that_raises() -> None:
         return "none"
 
     assert run(scenario) == "inner"
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_server_that_tells_of_the_departure_is_not_asked(early: bool) -> None:
+    async def scenario() -> int:
+        client, departure = Client([b"next request"]), Departure()
+        if early:
+            departure.happened()
+        else:
+            asyncio.get_running_loop().call_soon(departure.happened)
+        with pytest.raises(ClientLeftError):
+            async with client_present(client.receive, departure=departure):
+                await asyncio.Event().wait()
+        departure.happened()  # nobody is told any more
+        await asyncio.sleep(0)
+        return client.read
+
+    assert run(scenario) == 0
