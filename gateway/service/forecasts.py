@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
 from adapters.base import Series, SeriesFailure
@@ -35,6 +36,7 @@ from gateway.planning import Plan, Steps, Task, notice, plan
 from gateway.service.cache import ForecastCache
 
 DIGEST_BYTES = 16
+_facts = msgspec.msgpack.Encoder()
 MAX_NAME_SHOWN = 128  # characters of an unknown name that a message repeats, and that are compared with the catalog
 
 
@@ -299,11 +301,12 @@ def _fingerprints(card: ModelCard, work: list[Series], caller: Caller) -> Steps[
 
     Series that learn from each other are decided by all of them together.
     """
-    common = repr((caller.id, card.id, card.revision)).encode()
+    common = (caller.id, card.id, card.revision)
     digests = []
     for s in work:
-        digest = hashlib.blake2b(common, digest_size=DIGEST_BYTES)
-        shape = (
+        arrays = [a for a in (s.target, s.past, s.future, s.static, s.stamps) if a is not None and a.size]
+        facts = (
+            common,
             s.target.shape,
             s.channels,
             s.horizon,
@@ -312,14 +315,16 @@ def _fingerprints(card: ModelCard, work: list[Series], caller: Caller) -> Steps[
             s.step_s,
             s.past.shape,
             s.future.shape,
+            s.static.shape,
             s.known,
             s.categorical,
+            s.stamps is None,
+            s.sampling,
+            s.cross_learning,
         )
-        digest.update(repr((shape, s.sampling, s.cross_learning)).encode())
-        for array in (s.target, s.past, s.future, s.static):
+        digest = hashlib.blake2b(_facts.encode(facts), digest_size=DIGEST_BYTES)
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
-        if s.stamps is not None:
-            digest.update(s.stamps.data)
         digests.append(digest.digest())
         yield
     if any(s.cross_learning for s in work):

@@ -106,7 +106,7 @@ def typed(body: Envelope, wire: Wire, shape: Shape[Sent, Controls, Asked]) -> St
     sent = wire.asked.decode(body.content, shape.envelope)
     beside = {name: body.whole(getattr(sent, name)) for name in shape.beside}
     gathered = parameters.gathered(body.whole(sent.parameters), beside, wire.asked)
-    controls = shape.read(bytes(gathered.content), wire.asked)
+    controls = shape.read(gathered.content, wire.asked)
     faults = gathered.relocated(controls.faults)
     metadata = series.echo(body.whole(sent.metadata), wire, (), faults)
     read: list[SeriesInput] = []

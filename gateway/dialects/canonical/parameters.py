@@ -19,6 +19,7 @@ ALIASES = {"freq": "frequency", "quantiles": "quantile_levels", "horizon": "pred
 PLACE: Place = ("parameters",)
 
 NONE = (b"", b"null", b"\xc0")  # what stands for a field that was not sent
+_NOTHING: frozenset[str] = frozenset()
 LONGEST = 64 * 1024  # bytes of all parameters: a hundred levels and a hundred names take a tenth
 
 
@@ -26,7 +27,7 @@ LONGEST = 64 * 1024  # bytes of all parameters: a hundred levels and a hundred n
 class Gathered:
     """`parameters` and the controls that stood beside it, as one object."""
 
-    content: Raw
+    content: bytes
     beside: frozenset[str]
     clashes: tuple[Fault, ...]
 
@@ -44,20 +45,21 @@ def gathered(parameters: Raw, beside: Mapping[str, Raw], form: Format) -> Gather
 
     Raises msgspec.ValidationError where `parameters` was sent and is no object, GatewayError for more than any holds.
     """
-    if len(bytes(parameters)) + sum(len(bytes(raw)) for raw in beside.values()) > LONGEST:
-        raise GatewayError.invalid(Fault(PLACE, f"Expected at most {LONGEST} bytes of parameters"))
+    content = bytes(parameters)
     sent = {name: raw for name, raw in beside.items() if bytes(raw) not in NONE}
-    if bytes(parameters) in NONE:
-        return Gathered(Raw(form.encode(sent)), frozenset(sent), ())
+    if len(content) + sum(len(bytes(raw)) for raw in sent.values()) > LONGEST:
+        raise GatewayError.invalid(Fault(PLACE, f"Expected at most {LONGEST} bytes of parameters"))
+    if content in NONE:
+        return Gathered(form.encode(sent), frozenset(sent), ())
     if not sent:
-        return Gathered(parameters, frozenset(), ())
+        return Gathered(content, _NOTHING, ())
     inside = form.decode(parameters, dict[str, Raw])
     clashes = tuple(
         Fault((name,), f"differs from parameters.{name}; send one of them")
         for name, raw in sent.items()
         if bytes(inside.get(name, Raw(b""))) not in NONE and not _equal(raw, inside[name], form)
     )
-    return Gathered(Raw(form.encode({**inside, **sent})), frozenset(sent), clashes)
+    return Gathered(form.encode({**inside, **sent}), frozenset(sent), clashes)
 
 
 def _equal(one: Raw, other: Raw, form: Format) -> bool:
