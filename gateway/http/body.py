@@ -74,7 +74,8 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int,
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
     out = Collected(limit)
-    decoding = decoder(headers.get("content-encoding", ""), out)
+    encoding = headers.get("content-encoding")
+    decoding = decoder(encoding, out) if encoding else None
     received = 0
     try:
         with Bounds(deadline):
@@ -87,13 +88,17 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int,
                 received += len(chunk)
                 if received > limit:
                     raise too_large(limit)
-                await paced(decoding.feed(chunk))
+                if decoding is None:
+                    out.write(chunk)
+                else:
+                    await paced(decoding.feed(chunk))
                 more = message.get("more_body", False)
     except TimeoutError:
         raise GatewayError(
             Code.DEADLINE_EXCEEDED, f"The deadline passed with {received} bytes of the body received."
         ) from None
-    decoding.finish()
+    if decoding is not None:
+        decoding.finish()
     return await joined(out.pieces)
 
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from gateway import __version__
 from gateway.dialects.base import Documentation
 from gateway.domain import Usage
-from gateway.http.exchange import Exchange
+from gateway.http.exchange import NOTHING, Exchange
 from gateway.http.routing import Endpoint, RenderError
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -105,13 +105,15 @@ class Metrics:
     def request_done(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
         where = (exchange.endpoint, exchange.model)
+        usage = exchange.usage
         self._requests(*where, exchange.code).inc()
         self._latency(*where).observe(exchange.elapsed_s)
         if exchange.queue_ms is not None:
             self._queue(*where).observe(exchange.queue_ms / 1e3)
         if exchange.compute_ms is not None:
             self._compute(*where).observe(exchange.compute_ms / 1e3)
-        self.tokens_used(*where, exchange.usage)
+        if usage is not NOTHING:
+            self.tokens_used(*where, usage)
 
     def tokens_used(self, endpoint: str, model: str, usage: Usage) -> None:
         """Count tokens that were delivered."""

@@ -23,22 +23,23 @@ class Gathered:
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
         self._transport = transport
-        self._cycle = cycle
         self._head = b""
-        self._begun = cycle.scope["method"] == "HEAD"  # no body will come
+        # Until the body has begun, and no longer: it holds us, too. To HEAD no body comes.
+        self._cycle = None if cycle.scope["method"] == "HEAD" else cycle
 
     def write(self, data: bytes) -> None:
-        if self._begun or not self._cycle.response_started:  # there is the word to continue, before an answer
+        if self._cycle is None or not self._cycle.response_started:  # before an answer there is the word to continue
             self._transport.write(data)
         elif self._head:
-            self._begun = True
+            self._cycle = None
             self._transport.writelines((self._head, data))
         else:
             self._head = data
 
     def close(self) -> None:
-        if self._head and not self._begun:  # it failed right after
+        if self._cycle is not None and self._head:  # it failed right after
             self._transport.write(self._head)
+        self._cycle = None
         self._transport.close()
 
     def is_closing(self) -> bool:
