@@ -11,6 +11,8 @@ The rules of a cut, in this order:
 3. The budget is filled with riders: items of the groups that are already in the cut, the cheapest to add. Then the
    next oldest item is taken, and its riders, and so on until one does not fit.
 
+Of the groups of a cut the cheapest runs first, so that nothing small waits behind what is huge in its own cut.
+
 An item is passed over when a cut leaves it behind and takes one that stands later in the order. Rule 1 passes nobody
 over, rule 2 takes due items in order only, and rule 3 begins when no due item is left: so no item is passed over in
 more than one cut. Series that learn from each other are as one item, which stands where the first of them does: their
@@ -351,7 +353,9 @@ class _Draft:
         return list(self._groups)
 
     def groups(self) -> tuple[Group, ...]:
-        return tuple(Group(key=key, items=tuple(g.items)) for key, g in self._groups.items())
+        """The cheapest first: a small series then waits for no more than the batch that ran when it came."""
+        cheap = sorted(self._groups.items(), key=lambda pair: pair[1].used)
+        return tuple(Group(key=key, items=tuple(g.items)) for key, g in cheap)
 
 
 class _DraftGroup:

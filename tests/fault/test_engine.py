@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from adapters.base import Series, SeriesFailure, SeriesForecast
-from catalog.card import Catalog, ModelCard, Weights
+from catalog.card import Batching, Catalog, ModelCard, Weights
 from gateway.engine import Engine, Outcome
 from gateway.errors import Code, GatewayError
 from gateway.settings import EngineSettings
@@ -199,6 +199,31 @@ def test_a_huge_request_lets_small_ones_in_between(gate: Gate) -> None:
             assert not huge.done()
             assert points(await huge) == [float(i) for i in range(300)]
             await first
+
+    check(steps())
+
+
+def test_a_huge_request_holds_a_small_one_up_by_the_batch_that_runs_and_no_other(gate: Gate) -> None:
+    """Batches of the first hundred long series stop at the gate; a small one comes while one does."""
+
+    async def steps() -> None:
+        batching = Batching(pool="statistical", patch=16, overhead=1, token_budget=1024)
+        model = msgspec.structs.replace(card(gate=gate, batching=batching), max_context=2048)
+        async with bench(model, max_queue_s=600.0) as b:
+            await b.ask(model, series(0))
+            long = [series(i, length=2048, act=models.WAIT if i < 100 else 0.0) for i in range(1000)]
+            huge = b.ask(model, *long)
+            for left in range(993, 900, -7):
+                assert await asyncio.to_thread(gate.wait_until_started) == "7"
+                await b.queued(left)
+                small = b.ask(model, series(left))
+                await b.queued(left + 1)
+                done = len(b.record.batches)
+                await asyncio.to_thread(gate.open)
+                assert points(await small) == [float(left)], "the next long batch would stop at the gate"
+                assert len(b.record.batches) - done == 2, "the batch that ran, and its own"
+            assert await opened(gate) == "7"
+            assert points(await huge) == [float(i) for i in range(1000)]
 
     check(steps())
 
@@ -477,8 +502,8 @@ def test_a_batch_that_nobody_waits_for_does_not_hold_up_the_rest_of_its_cut(gate
         async with bench(model, cancel_grace_s=0.05) as b:
             first = b.ask(model, series(0, act=models.WAIT))
             await asyncio.to_thread(gate.wait_until_started)
-            leaving = b.ask(model, series(1, length=300, act=models.WAIT))
-            staying = b.ask(model, series(5))
+            leaving = b.ask(model, series(1, act=models.WAIT))
+            staying = b.ask(model, series(5, length=300))
             await b.queued(2)
             await asyncio.to_thread(gate.open)
             await first

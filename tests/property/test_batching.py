@@ -112,6 +112,7 @@ class QueueLaws(RuleBasedStateMachine):
             longest = max(i.row_tokens for i in group.items)
             assert group.padded_tokens == rows * longest
         assert len({g.key for g in cut}) == len(cut), "groups of one key are one group"
+        assert [g.padded_tokens for g in cut] == sorted(g.padded_tokens for g in cut), "the cheapest runs first"
         if len(names(cut)) > 1:
             assert sum(g.padded_tokens for g in cut) <= BUDGET, "the budget bounds the whole cut"
 

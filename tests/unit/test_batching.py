@@ -145,7 +145,7 @@ def test_riders_pass_others_over_once() -> None:
     assert cut(queue) == [[(1, 0), *((4, i) for i in range(49))]], "the short ones fill the cut"
     queue.push([item_of(CARD, series(10), 5)])
     assert cut(queue) == [[(2, 0)]], "the next due one does not fit beside it, so that nobody rides"
-    assert cut(queue) == [[(3, 0)], [(4, 49), (5, 0), (4, 50), (4, 51)]]
+    assert cut(queue) == [[(4, 49), (5, 0), (4, 50), (4, 51)], [(3, 0)]], "the cheaper group runs first"
 
 
 def test_requests_take_turns() -> None:
