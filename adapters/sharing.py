@@ -8,10 +8,9 @@ a tensor stays the object it was and gets another memory.
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,25 +25,21 @@ LIBRARIES = frozenset({"adapters", "chronos", "timesfm", "transformers"})  # who
 def share(model: object, file: Path) -> int:
     """Let the weights of `model` that lie in this process' memory lie in `file`; how many bytes that are.
 
-    `file` is written if it is not there or holds something else. Should a library write to a weight, the page that it
-    writes to becomes this process' own. Raises OSError where the file cannot be written.
+    `file` is there and empty, or holds what another process wrote; where that is another model's, `model` keeps its
+    own memory and the answer is 0. Should a library write to a weight, the page that it writes to becomes this
+    process' own. Raises OSError where the file cannot be written.
     """
     held = _storages(model)
-    if not held:
-        return 0
     contents = [_bytes(tensors[0]) for tensors in held]
-    mapped = _mapped(file, contents) or _mapped(_written(file, contents), contents)
-    if mapped is None:  # another process wrote another model there meanwhile: each keeps its own
+    if not contents:
+        return 0
+    mapped = _mapped(file, contents)
+    if mapped is None:
         return 0
     for tensors, memory in zip(held, mapped, strict=True):
         for tensor in tensors:
             tensor.data = memory.view(tensor.dtype).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
     return sum(len(content) for content in contents)
-
-
-def place(folder: Path, name: str) -> Path:
-    """The file in `folder` for the weights of the model `name`."""
-    return folder / hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _storages(model: object) -> list[list[Tensor]]:
@@ -89,15 +84,20 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _mapped(file: Path, contents: Sequence[Tensor]) -> list[Tensor] | None:
-    """The memory of `file`, one piece a content, if it holds just these."""
+    """The memory of `file`, one piece a content; nothing where it holds something else."""
     places, size = _layout(contents)
-    try:
-        with file.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_size != size:
-                return None
-            memory = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError):
-        return None
+    with file.open("r+b") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        if os.fstat(opened.fileno()).st_size < size:  # empty, or its writer died
+            for at, content in zip(places, contents, strict=True):
+                opened.seek(at)
+                opened.write(content.numpy().data)
+            opened.flush()
+            opened.truncate(size)
+        fcntl.flock(opened, fcntl.LOCK_UN)  # closing the file would not: the mapping keeps it open
+        if os.fstat(opened.fileno()).st_size != size:
+            return None
+        memory = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_COPY)
     # A storage of its own each, so that the offsets of the tensors that are views of it stay what they were.
     pieces = [
         torch.frombuffer(memory, dtype=torch.uint8, count=len(content), offset=at)
@@ -105,23 +105,6 @@ def _mapped(file: Path, contents: Sequence[Tensor]) -> list[Tensor] | None:
     ]
     same = all(torch.equal(piece, content) for piece, content in zip(pieces, contents, strict=True))
     return pieces if same else None
-
-
-def _written(file: Path, contents: Sequence[Tensor]) -> Path:
-    """`file` with `contents`, whole or not at all."""
-    places, size = _layout(contents)
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as opened:
-        try:
-            opened.truncate(size)
-            for at, content in zip(places, contents, strict=True):
-                opened.seek(at)
-                opened.write(content.numpy().data)
-            opened.flush()
-            Path(opened.name).replace(file)
-        except BaseException:
-            Path(opened.name).unlink(missing_ok=True)
-            raise
-    return file
 
 
 def _layout(contents: Sequence[Tensor]) -> tuple[list[int], int]:

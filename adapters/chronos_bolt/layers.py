@@ -186,7 +186,8 @@ class LayerReader:
         weight = weight.to(self._device, self._dtype)
         if weight.dim() != 2 or self._device.type != "cpu":
             return weight.contiguous()
-        spread = torch.empty(len(weight), weight.shape[1] + GAP, dtype=self._dtype)[:, :-GAP]
+        # Zeros between: processes that share their weights compare all that a storage holds.
+        spread = torch.zeros(len(weight), weight.shape[1] + GAP, dtype=self._dtype)[:, :-GAP]
         return spread.copy_(weight)
 
 

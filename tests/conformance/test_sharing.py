@@ -10,7 +10,7 @@ import torch
 
 from adapters.base import Adapter, Array, Batch, Device, SeriesForecast
 from adapters.loading import load
-from adapters.sharing import SMALLEST, place, share
+from adapters.sharing import SMALLEST, share
 from catalog.card import ModelCard
 from gateway.engine.worker import first_series
 from tests.checkpoints import Sample, build, representatives
@@ -27,6 +27,14 @@ def card(request: pytest.FixtureRequest) -> ModelCard:
 @pytest.fixture
 def sample(card: ModelCard, tmp_path: Path) -> Sample:
     return build(card, tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An empty one."""
+    found = tmp_path / "weights"
+    found.touch()
+    return found
 
 
 def opened(sample: Sample, engine: str = "auto") -> Adapter:
@@ -50,10 +58,9 @@ def mapped_bytes(file: Path) -> int:
 
 
 @pytest.mark.parametrize("engine", ["auto", "upstream"])
-def test_shared_weights_compute_the_same(sample: Sample, engine: str, tmp_path: Path) -> None:
+def test_shared_weights_compute_the_same(sample: Sample, engine: str, file: Path) -> None:
     first, second = opened(sample, engine), opened(sample, engine)
     before = forecast(first, sample.card)
-    file = place(tmp_path, sample.card.id)
     size = share(first, file)
     written = file.stat()
     assert size > SMALLEST
@@ -65,9 +72,8 @@ def test_shared_weights_compute_the_same(sample: Sample, engine: str, tmp_path: 
         np.testing.assert_allclose(forecast(adapter, sample.card), before, rtol=1e-6)
 
 
-def test_what_was_mapped_is_given_back_with_the_model(sample: Sample, tmp_path: Path) -> None:
+def test_what_was_mapped_is_given_back_with_the_model(sample: Sample, file: Path) -> None:
     adapter = opened(sample)
-    file = place(tmp_path, sample.card.id)
     share(adapter, file)
     assert mapped_bytes(file)
     adapter.close()
@@ -82,9 +88,9 @@ class Weights:
         self.parts = {"all": values, "some": [values[10:20], values.view(2, -1).t()]}
 
 
-def test_views_of_one_storage_stay_views_of_one(tmp_path: Path) -> None:
+def test_views_of_one_storage_stay_views_of_one(file: Path) -> None:
     model = Weights(torch.arange(5000, dtype=torch.float32))
-    assert share(model, tmp_path / "weights") == 20_000
+    assert share(model, file) == 20_000
     values, (some, turned) = model.parts["all"], model.parts["some"]
     assert isinstance(values, torch.Tensor)
     assert some.tolist() == list(range(10, 20))
@@ -92,8 +98,7 @@ def test_views_of_one_storage_stay_views_of_one(tmp_path: Path) -> None:
     assert {t.untyped_storage().data_ptr() for t in (some, turned)} == {values.untyped_storage().data_ptr()}
 
 
-def test_another_models_weights_are_not_taken_for_ones_own(tmp_path: Path) -> None:
-    file = tmp_path / "weights"
+def test_another_models_weights_are_not_taken_for_ones_own(file: Path) -> None:
     first, second = Weights(torch.zeros(5000)), Weights(torch.ones(5000))
     share(first, file)
     share(second, file)
@@ -101,8 +106,7 @@ def test_another_models_weights_are_not_taken_for_ones_own(tmp_path: Path) -> No
     assert first.parts["all"].sum() == 0 and second.parts["all"].sum() == 5000
 
 
-def test_writing_to_a_shared_weight_changes_nobody_elses(tmp_path: Path) -> None:
-    file = tmp_path / "weights"
+def test_writing_to_a_shared_weight_changes_nobody_elses(file: Path) -> None:
     models = [Weights(torch.zeros(5000)) for _ in range(2)]
     for model in models:
         share(model, file)
@@ -112,18 +116,18 @@ def test_writing_to_a_shared_weight_changes_nobody_elses(tmp_path: Path) -> None
     assert read.sum() == 0 and not any(file.read_bytes())
 
 
-def test_a_cut_off_file_is_written_anew(tmp_path: Path) -> None:
-    file = tmp_path / "weights"
+def test_a_cut_off_file_is_written_anew(file: Path) -> None:
     file.write_bytes(b"cut off")
     assert share(Weights(torch.ones(5000)), file) == 20_000
     assert file.stat().st_size >= 20_000
+    assert share(Weights(torch.ones(5000)), file) == 20_000
 
 
-def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_says_so(file: Path) -> None:
     with pytest.raises(OSError):
-        share(Weights(torch.ones(5000)), tmp_path / "nowhere" / "weights")
+        share(Weights(torch.ones(5000)), file.with_name("nowhere"))
 
 
-def test_a_model_without_weights_shares_none(tmp_path: Path) -> None:
-    assert share(Weights(torch.ones(10)), tmp_path / "weights") == 0
-    assert not list(tmp_path.iterdir())
+def test_a_model_without_weights_shares_none(file: Path) -> None:
+    assert share(Weights(torch.ones(10)), file) == 0
+    assert not file.read_bytes()
