@@ -39,6 +39,8 @@ ASSUMED_START = timeline.parse_start("2024-01-01")
 ASSUMED_FREQUENCY = timeline.parse_frequency("h")
 SEED_BITS = 53  # a seed that was drawn can be sent back as a JSON number and read by JavaScript
 
+KEPT_STAMPS = 64  # steps of a horizon whose stamps are worth keeping: most callers ask at the same few times
+
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 
@@ -176,7 +178,9 @@ class _Calendar:
         key = (start, rows)
         if key not in self._known:
             try:
-                self._known[key] = timeline.Grid(start, self._frequency).stamps(rows, self._horizon)
+                grid = timeline.Grid(start, self._frequency)
+                stamps = _kept_stamps if self._horizon <= KEPT_STAMPS else timeline.Grid.stamps
+                self._known[key] = stamps(grid, rows, self._horizon)
             except timeline.TimelineError as exc:
                 raise GatewayError.invalid(Fault(("parameters", "prediction_length"), str(exc))) from None
         return self._known[key]
@@ -201,6 +205,9 @@ class _Calendar:
     @property
     def step_s(self) -> float | None:
         return _step_s(self._frequency) if self._frequency is not None else None
+
+
+_kept_stamps = lru_cache(maxsize=1024)(timeline.Grid.stamps)
 
 
 @lru_cache(maxsize=256)
