@@ -45,7 +45,9 @@ class Capture(Protocol):
 
 def prepare(device: Device) -> None:
     """Make `device`, a GPU, this process's own, and let its float32 products be TF32 only where that is asked for."""
-    torch.cuda.set_device(device.name)
+    place = torch.device(device.name)
+    if place.index is not None:  # "cuda" is whichever the process has
+        torch.cuda.set_device(place)
     torch.set_float32_matmul_precision("high" if device.tf32 else "highest")
 
 

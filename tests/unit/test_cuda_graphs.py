@@ -148,13 +148,13 @@ def test_a_device_says_what_its_numbers_are() -> None:
 def test_a_gpus_precision_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from adapters import cuda_graphs
 
-    chosen: list[str] = []
+    chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     before = torch.get_float32_matmul_precision()
     try:
-        for tf32, expected in ((True, "high"), (False, "highest")):
-            cuda_graphs.prepare(Device(name="cuda:1", tf32=tf32))
+        for name, tf32, expected in (("cuda:1", True, "high"), ("cuda", False, "highest")):
+            cuda_graphs.prepare(Device(name=name, tf32=tf32))
             assert torch.get_float32_matmul_precision() == expected
     finally:
         torch.set_float32_matmul_precision(before)
-    assert chosen == ["cuda:1", "cuda:1"]
+    assert chosen == [torch.device("cuda:1")]
