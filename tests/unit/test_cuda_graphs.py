@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,13 +98,22 @@ def test_what_cannot_be_captured_runs_without_and_is_not_tried_again(caplog: pyt
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("timesfm")
     timesfm_2_5.write(folder)
+    return folder
+
+
+def opened(folder: Path, device: str) -> Network:
     tensors = load_file(folder / "model.safetensors")
     sizes = Sizes.of(tensors, outputs=10)
     assert sizes is not None
-    return Network(tensors, sizes, "cpu", torch.float32)
+    return Network(tensors, sizes, device, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Network:
+    return opened(folder, "cpu")
 
 
 def walks(*lengths: int) -> list[Array]:
@@ -123,6 +133,15 @@ def test_timesfm_by_graph_is_timesfm(network: Network, lengths: tuple[int, ...],
         np.testing.assert_allclose(by_graph.forecast(walks(*lengths), horizon), expected, rtol=1e-5, atol=1e-4)
     by_graph.forecast(walks(*lengths), 7)
     assert (len(record.captured), record.replayed) == (1, 3)
+
+
+def test_timesfm_looks_at_no_number_of_what_a_graph_would_hold(folder: Path) -> None:
+    """Tensors of the device "meta" have shapes and no numbers: reading one raises, as it does while capturing."""
+    with pytest.raises(RuntimeError):
+        bool(torch.empty(1, device="meta").any())
+    tokens, counts = torch.empty(4, 8, 64, device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
+    point, fan = opened(folder, "meta").ahead(tokens, counts, 128)
+    assert point.shape == fan.shape == (4, 128, 10)
 
 
 def test_timesfm_leaves_large_passes_and_long_horizons_as_they_are(network: Network) -> None:
