@@ -103,6 +103,7 @@ class Crew:
         self._client: CrewClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
         self._models: dict[str, Load] = {}  # what every worker shall hold
+        self._weights: dict[str, machine.MemoryFile] = {}  # of which there is one copy for all workers
         self._loading: dict[str, _Loading] = {}
         self._held: dict[str, asyncio.Event] = {}  # set while a worker holds the model
         self._costs: Counter[str] = Counter()  # workers that were lost while they loaded a model
@@ -124,6 +125,8 @@ class Crew:
         await asyncio.gather(*(w.process.close() for w in self.workers if w.process is not None))
         for worker in self.workers:
             worker.process = None
+        while self._weights:
+            self._weights.popitem()[1].close()
 
     # -- models ---
 
@@ -133,7 +136,8 @@ class Crew:
         loading = _Loading(asyncio.get_running_loop().create_future(), {w.name for w in self.workers})
         self._loading[card.id] = loading
         where = {k: str(f) for k, f in folders.items()}
-        self._models[card.id] = Load(card=card, folders=where, identify=self._settings.cache_mb > 0)
+        identify, shared = self._settings.cache_mb > 0, self._room_for_weights(card.id)
+        self._models[card.id] = Load(card=card, folders=where, identify=identify, shared=shared)
         for worker in self.workers:
             self._ask(worker, card.id)
         return await loading.report
@@ -141,6 +145,8 @@ class Crew:
     def unload(self, model: str) -> None:
         """Let no worker hold a model any more."""
         self._models.pop(model, None)
+        if (weights := self._weights.pop(model, None)) is not None:
+            weights.close()
         for worker in self.workers:
             worker.loads.pop(model, None)
             if worker.models.pop(model, None) is not None and worker.process is not None:
@@ -159,6 +165,19 @@ class Crew:
     async def held(self, model: str) -> None:
         """Wait until a worker holds a model."""
         await self._held.setdefault(model, asyncio.Event()).wait()
+
+    def _room_for_weights(self, model: str) -> str | None:
+        """Where workers that compute on this machine's memory find the weights that all of them use."""
+        if self.pool != "neural" or len([w for w in self.workers if w.device.name == "cpu"]) < 2:
+            return None
+        if (before := self._weights.pop(model, None)) is not None:
+            before.close()
+        try:
+            self._weights[model] = machine.MemoryFile("weights")
+        except OSError as exc:
+            log.info("each worker keeps weights of its own: %s", exc)
+            return None
+        return self._weights[model].path
 
     def _ask(self, worker: Worker, model: str) -> None:
         worker.loads[model] = None
@@ -295,7 +314,8 @@ class Crew:
         if worker.name in loading.waiting:
             loading.waiting.remove(worker.name)
             loading.seconds = max(loading.seconds, message.seconds)
-            loading.memory_bytes += message.memory_bytes
+            # What is shared is counted with the first of them.
+            loading.memory_bytes += message.memory_bytes - (message.shared_bytes if loading.memory_bytes else 0)
         if not loading.waiting:
             del self._loading[message.model]
             if not loading.report.done():

@@ -36,6 +36,7 @@ class Load(Message, frozen=True, kw_only=True):
     card: ModelCard
     folders: dict[str, str]
     identify: bool = False  # tell what it is, which takes reading its files once more
+    shared: str | None = None  # a file for the weights, of which all workers shall use one copy
 
 
 class Unload(Message, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ class Loaded(Message, frozen=True, kw_only=True):
     model: str
     seconds: float
     memory_bytes: int
+    shared_bytes: int = 0  # of them in the file that all workers use
     identity: bytes = b""  # of `gateway.engine.identity`; empty: not asked for, or its files changed meanwhile
 
 

@@ -18,6 +18,24 @@ def cores(cgroup: Path = CGROUP) -> int:
     return max(1, allowed)
 
 
+class MemoryFile:
+    """A file in memory that this user's processes can open by its path for as long as this process holds it."""
+
+    def __init__(self, name: str) -> None:
+        """Raises OSError where the system has no such files."""
+        if not hasattr(os, "memfd_create"):
+            raise OSError("this system has no files in memory")
+        self._descriptor = os.memfd_create(name)
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        """Take the path back; what is mapped of the file stays."""
+        os.close(self._descriptor)
+
+
 def memory_bytes(cgroup: Path = CGROUP) -> int:
     """Memory this process may use."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -103,6 +103,7 @@ class Worker:
         try:
             lie = identity.stamps(card, folders) if message.identify else None
             adapter = load(card, folders, self._device)
+            shared = _shared(adapter, Path(message.shared)) if message.shared is not None else 0
             answer = forecast(adapter, (first_series(card),))[0]
             known = identity.identity(card, folders, self._device) if lie is not None else b""
             if lie is not None and identity.stamps(card, folders) != lie:
@@ -117,7 +118,13 @@ class Worker:
         self._adapters[card.id] = adapter
         _tidy()
         memory = max(0, machine.rss_bytes(os.getpid()) - before)
-        return Loaded(model=card.id, seconds=time.perf_counter() - started, memory_bytes=memory, identity=known)
+        return Loaded(
+            model=card.id,
+            seconds=time.perf_counter() - started,
+            memory_bytes=memory,
+            shared_bytes=shared,
+            identity=known,
+        )
 
     def _unload(self, model: str) -> None:
         adapter = self._adapters.pop(model, None)
@@ -233,6 +240,17 @@ def first_series(card: ModelCard) -> Series:
         stamps=np.arange(length + horizon, dtype=np.int64) * 3600,
         sampling=Sampling(count=2, seed=0) if card.sampling.native else None,
     )
+
+
+def _shared(adapter: Adapter, file: Path) -> int:
+    """Use the weights that every worker uses; how many bytes these are."""
+    from adapters.sharing import share  # imports torch, which only its models need
+
+    try:
+        return share(adapter, file)
+    except OSError as exc:
+        log.warning("these weights are not shared: %s", exc)
+        return 0
 
 
 def _tidy() -> None:
