@@ -61,6 +61,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     statistical_workers: Count = 0  # processes for statistical models; 0: half of the cores
     device: str = "auto"  # auto: CUDA where present, else CPU
     dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 is faster on some GPUs and not the same numbers
+    tf32: bool = False  # products on a GPU keep 10 bits of a float32's 23: faster, and not the same numbers
     threads: AtLeastOne = 1  # of each worker: two spinning OpenMP threads on a busy host are slower than one
     engine: Literal["auto", "upstream"] = "auto"  # auto: lean inference where the configuration is known
     load_wait_s: Seconds = 3.0  # a request waits this long for a loading model, then 503: clients time out at 4 s

@@ -245,7 +245,7 @@ class Batcher:
                 self._tried = True
                 return (Group(key=group.key, items=alive),)
         self._tried = False
-        return self._queue.cut()
+        return self._queue.cut(gpu=self._crew.gpu)
 
     def _begin(self, worker: Worker, groups: tuple[Group, ...]) -> None:
         self.batches += len(groups)

@@ -148,9 +148,9 @@ class BatchQueue:
         while found is not None and found.head is not None:
             self._remove(found, found.head)
 
-    def cut(self) -> tuple[Group, ...]:
-        """Take what one free worker shall run next; nothing if nothing waits."""
-        draft, walk = _Draft(), _Walk()
+    def cut(self, gpu: bool = False) -> tuple[Group, ...]:
+        """Take what one free worker, which may have a GPU, shall run next; nothing if nothing waits."""
+        draft, walk = _Draft(gpu), _Walk()
         first = next(iter(self._requests.values()), None)
         if first is not None and first.head is not None:
             self._take(first, first.head, draft, walk)
@@ -324,7 +324,8 @@ class _Walk:
 class _Draft:
     """A cut in the making and how much of the budget it uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: bool) -> None:
+        self._gpu = gpu
         self._groups: dict[BatchKey, _DraftGroup] = {}
         self._used = 0.0  # sum over groups of padded tokens by the budget of their model
 
@@ -336,7 +337,7 @@ class _Draft:
         if group is not None:
             rows, longest = rows + group.rows, max(longest, group.longest)
             before = group.used
-        used = rows * longest / item.batching.token_budget
+        used = rows * longest / item.batching.budget(self._gpu)
         total = self._used - before + used
         full = total > 1 + _SLACK or rows > item.batching.max_series
         if self._groups and full and not above_budget:

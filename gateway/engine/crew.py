@@ -108,6 +108,11 @@ class Crew:
         self._held: dict[str, asyncio.Event] = {}  # set while a worker holds the model
         self._costs: Counter[str] = Counter()  # workers that were lost while they loaded a model
 
+    @property
+    def gpu(self) -> bool:
+        """Whether all workers have a GPU, so that any may be given what fills one."""
+        return all(worker.device.gpu for worker in self.workers)
+
     def serve(self, client: CrewClient) -> None:
         """Name who gives the work; once, before anything is started."""
         self._client = client
@@ -287,8 +292,8 @@ class Crew:
                 worker.tasks -= 1
                 self._call().done(worker, message)
             case Begun():
-                worker.begun = True
-                log.info("worker %s began on %s after %.1f s", worker.name, message.device, message.seconds)
+                worker.begun, worker.device = True, message.device
+                log.info("worker %s began on %s after %.1f s", worker.name, worker.device.label, message.seconds)
             case Loaded():
                 self._loaded(worker, message)
             case LoadFailed():
@@ -351,7 +356,10 @@ def devices(pool: Pool, settings: EngineSettings) -> Sequence[Device]:
             names = ["cpu"] * (settings.workers or half)
         else:
             names = [settings.device] * (settings.workers or 1)
-    return [Device(name=n, dtype=settings.dtype, threads=settings.threads, engine=settings.engine) for n in names]
+    return [
+        Device(name=n, dtype=settings.dtype, threads=settings.threads, engine=settings.engine, tf32=settings.tf32)
+        for n in names
+    ]
 
 
 def environment(device: Device) -> dict[str, str]:

@@ -85,8 +85,8 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """What the first of the workers for neural models runs on, such as `cpu` or `cuda:0`."""
-        return self._crews["neural"].workers[0].device.name
+        """What the first of the workers for neural models runs on, such as `cpu`, `cuda:0` or `cuda:0 in TF32`."""
+        return self._crews["neural"].workers[0].device.label
 
     async def start(self) -> None:
         """Start the workers and load the default model and those of `preload`; returns before they are there."""
@@ -169,7 +169,7 @@ class Engine:
                 yield WorkerSnapshot(
                     name=worker.name,
                     pool=crew.pool,
-                    device=worker.device.name,
+                    device=worker.device.label,
                     pid=worker.process.pid if worker.process else None,
                     state=worker.state,
                     models=tuple(worker.models),

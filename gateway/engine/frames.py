@@ -69,7 +69,7 @@ class Skip(Message, frozen=True, kw_only=True):
 class Begun(Message, frozen=True, kw_only=True):
     """From the worker, first: it is ready to load models."""
 
-    device: str
+    device: Device  # what it was told, or a CPU where there is no such device
     seconds: float  # since the process started
 
 

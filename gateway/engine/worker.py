@@ -83,7 +83,7 @@ class Worker:
         self._device = message.device
         if message.library is not None:
             self._prepare(message.library)
-        self._send(Begun(device=self._device.name, seconds=_seconds_since_start()))
+        self._send(Begun(device=self._device, seconds=_seconds_since_start()))
 
     def _prepare(self, library: str) -> None:
         """Import what takes seconds before anyone waits for it, and see whether it can use the device."""
@@ -92,7 +92,7 @@ class Worker:
         except ImportError as exc:
             log.error("%s cannot be imported: %s", library, exc)  # each load will say so to those who ask
             return
-        if self._device.name.startswith("cuda") and not module.cuda.is_available():
+        if self._device.gpu and not module.cuda.is_available():
             log.warning("this %s has no CUDA: computing on the CPU", library)
             self._device = replace(self._device, name="cpu")
 

@@ -198,3 +198,12 @@ def test_cuts_are_spread_by_groups_over_workers_that_wait(sizes: list[int], work
 
     assert [len(part) for part in parts] == expected
     assert [group for part in parts for group in part] == [group for one in cuts for group in one]
+
+
+def test_a_gpu_is_given_what_fills_a_gpu() -> None:
+    """The card has one budget for each kind of device."""
+    card = msgspec.structs.replace(CARD, batching=msgspec.structs.replace(BATCHING, gpu_token_budget=400))
+    for gpu, count in ((False, 50), (True, 200)):
+        queue = BatchQueue()
+        queue.push(item_of(card, series(16), 1, index) for index in range(300))  # two tokens each
+        assert sum(len(group.items) for group in queue.cut(gpu)) == count

@@ -79,3 +79,9 @@ def test_a_worker_keeps_the_memory_that_a_forward_pass_frees() -> None:
     env = {**os.environ, **environment(Device())}
     done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000, "pages of 160 MB were asked for again"
+
+
+def test_a_workers_device_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: 1)
+    assert [d.label for d in devices("neural", EngineSettings(tf32=True))] == ["cuda:0 in TF32"]
+    assert [d.label for d in devices("neural", EngineSettings(dtype="bfloat16"))] == ["cuda:0 in bfloat16"]
