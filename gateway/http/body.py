@@ -60,7 +60,10 @@ class Bounds:
         if self._reason is None or kind is not asyncio.CancelledError:
             return
         if self._task.uncancel() <= self._cancelling:  # else others have cancelled it, too
-            raise self._reason from None
+            try:
+                raise self._reason from None
+            finally:
+                self._reason = None  # it holds what it passes through, which holds us, and the body too
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, *, limit: int, deadline: float) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import gzip
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -196,3 +199,27 @@ def test_a_server_that_tells_of_the_departure_is_not_asked(early: bool) -> None:
         return client.read
 
     assert run(scenario) == 0
+
+
+def test_a_block_that_was_ended_leaves_no_circle_with_its_body() -> None:
+    class Body:
+        pass
+
+    async def work(seen: list[weakref.ref[Body]]) -> None:
+        body = Body()
+        seen.append(weakref.ref(body))
+        async with client_present(Client().receive, until=asyncio.get_running_loop().time()):
+            await asyncio.Event().wait()
+
+    async def scenario() -> bool:
+        seen: list[weakref.ref[Body]] = []
+        gc.disable()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await work(seen)
+            await asyncio.sleep(0)
+            return seen[0]() is None
+        finally:
+            gc.enable()
+
+    assert run(scenario)
