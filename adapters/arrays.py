@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -58,12 +58,17 @@ def passes(lengths: npt.NDArray[np.intp], budget: int, shortest: int = 1) -> Ite
     Rows of one pass have lengths between two powers of two; all up to `shortest` are one class. A row longer than
     the budget runs alone.
     """
-    classes = np.ceil(np.log2(np.maximum(lengths, shortest)))
-    for own in np.unique(classes):
-        members = np.flatnonzero(classes == own)
-        members = members[lengths[members].argsort(kind="stable")]
-        rows_at_once = max(1, budget // int(lengths[members[-1]]))
-        yield from np.array_split(members, -(-len(members) // rows_at_once))
+    classes: dict[int, list[int]] = {}
+    sizes: list[int] = lengths.tolist()  # as Python's numbers: a pass of one row shall not wait for twenty array calls
+    for i, size in enumerate(sizes):
+        classes.setdefault((max(size, shortest) - 1).bit_length(), []).append(i)
+    for _, members in sorted(classes.items()):
+        members.sort(key=sizes.__getitem__)
+        rows_at_once = max(1, budget // sizes[members[-1]])
+        count = -(-len(members) // rows_at_once)
+        ends = [len(members) * part // count for part in range(count + 1)]
+        for start, end in pairwise(ends):
+            yield np.array(members[start:end], dtype=np.intp)
 
 
 def without_leading_gap(row: Array) -> Array:

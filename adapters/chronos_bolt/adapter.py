@@ -14,6 +14,7 @@ from adapters.arrays import UNOBSERVED, by_series, channel_rows, left_padded, ob
 from adapters.base import Array, Batch, BatchForecast, Device, Series, SeriesFailure, SeriesForecast
 from adapters.checkpoint import Checkpoint
 from adapters.chronos_bolt.checkpoint import known_config
+from adapters.chronos_bolt.graphed import graphed
 from adapters.chronos_bolt.lean import LeanBolt
 from adapters.quantiles import forecasts_of
 from catalog.card import ModelCard
@@ -28,7 +29,7 @@ Indices = npt.NDArray[np.intp]
 
 
 class QuantileModel(Protocol):
-    """One way to compute the network: `LeanBolt` or `UpstreamBolt`."""
+    """One way to compute the network: `LeanBolt`, `GraphedBolt` or `UpstreamBolt`."""
 
     levels: tuple[float, ...]
     context_length: int
@@ -86,7 +87,7 @@ class ChronosBolt:
         """Which rows run together: of one number of blocks and one class of lengths, within the token bound."""
         patches = np.array([-(-len(row) // self._model.patch) for row in rows], dtype=np.intp)
         blocks = -(-horizons // self._model.block)
-        for count in np.unique(blocks):
+        for count in sorted(set(blocks.tolist())):
             members = np.flatnonzero(blocks == count)
             # Beyond its first block every row is one path a level.
             paths = 1 if count == 1 else len(self._model.levels)
@@ -99,7 +100,7 @@ class ChronosBolt:
         The network's float32 sees rows between -1 and 1, its forecast is put back in float64: the model itself
         does not care for level and scale, and so a small variation on a high level loses no digits.
         """
-        low, high = np.nanmin(rows, axis=1)[:, None], np.nanmax(rows, axis=1)[:, None]
+        low, high = np.fmin.reduce(rows, axis=1)[:, None], np.fmax.reduce(rows, axis=1)[:, None]  # over the gaps
         centre, reach = low / 2 + high / 2, high / 2 - low / 2
         reach[reach == 0] = 1.0
         unit = torch.from_numpy(((rows - centre) / reach).astype(np.float32))
@@ -111,7 +112,8 @@ class ChronosBolt:
 def _open(folder: Path, device: Device) -> QuantileModel:
     config = known_config(folder)
     if config is not None and device.engine != "upstream":
-        return LeanBolt(config, Checkpoint(folder), device.name, device.dtype)
+        lean = LeanBolt(config, Checkpoint(folder), device.name, device.dtype)
+        return graphed(lean, device.name) if device.gpu and device.graphs else lean
     # Five seconds and 150 MB of imports, for those who need the library only.
     from adapters.chronos_bolt.upstream import UpstreamBolt
 
