@@ -6,17 +6,18 @@ others do on the machine counts little. Nothing is asserted. `large_body` tells 
 
 What was tried to read a target `[[1.2345],...]`, in microseconds for 24, 512 and 2,048 rows, alternating:
 
-    simdjson into a buffer, its shape from what is left without numbers     1.6    20    78    taken
-    brackets out, msgspec, np.array                                         6.7    51   198    what it replaced
-    brackets out, msgspec, array.array                                      2.5    40   165
-    brackets out, orjson, array.array                                       2.5    36   157
-    orjson or msgspec of list[list], np.array                               7.0   125   529
-    np.fromstring, brackets out                                             6.1   109   428
-    split at commas, np.array(bytes).astype                                 9.1   170   673
+    simdjson into a buffer, its shape from what is left without numbers     4.2    25    96    taken
+    brackets out, msgspec, np.array, its shape checked                      6.5    51   199    what it replaced
+    brackets out, msgspec, np.array or array.array, unchecked               2.5    40   167
+    brackets out, orjson, array.array, unchecked                            2.5    37   157
+    orjson of lists of lists, np.array                                      5.4   106   460
+    msgspec of lists of lists, np.array                                     8.8   118   503
+    np.fromstring, brackets out                                             6.7   123   495
+    split at commas, np.array(bytes).astype                                 9.5   179   742
 
 pysimdjson has wheels up to Python 3.13; without it, and for rows of several widths, msgspec's lists of lists are read.
-To write an answer, orjson of numpy arrays takes 4.9 us for 72 numbers where tolist and msgspec take 7.3: less than an
-encode by itself beside that of the body, so that it was not worth a second encoder.
+To write 96 numbers, orjson takes 6.3 us from the array and msgspec with tolist 9.6 (6,144 numbers: 695 and 813): the
+difference is about that of one more encode beside the body's, so that it was not worth a second encoder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Arrays of a body to float64, with no Python object a number where that can be avoided.
 
 A target `[[1.0],[2.5],[null]]` read as lists of lists costs a list a row and an object a number: 64 x 2048 rows take 35
-ms. simdjson writes the numbers of an array into a buffer, whatever brackets stand around them: 5 ms. That the brackets
+ms. simdjson writes the numbers of an array into a buffer, whatever brackets stand around them: 6 ms. That the brackets
 are those of a matrix is then seen from what is left of the text without its numbers. What is not so regular, and
 everything where there is no simdjson, takes the general way; both accept the same bodies. Of msgpack, rows of one
 shape are read from their bytes.
