@@ -73,13 +73,21 @@ class LeanBolt:
             blocks.append(torch.quantile(spread, self._quantiles, dim=1).transpose(0, 1))
         return torch.cat(blocks, dim=-1)[..., :horizon].cpu()
 
-    def _forward(self, context: Tensor) -> Tensor:
-        """(rows, time) -> (rows, levels, block)"""
+    def ahead(self, context: Tensor, gaps: bool) -> tuple[Tensor]:
+        """The block (rows, levels, block) after `context` (rows, time), both on the device.
+
+        `gaps`: whether a patch may be without observation. Nothing here looks at a number of `context`, so that a
+        CUDA graph can hold it.
+        """
+        return (self._forward(context, gaps),)
+
+    def _forward(self, context: Tensor, gaps: bool | None = None) -> Tensor:
+        """(rows, time) -> (rows, levels, block); `gaps` None: see whether there are any"""
         rows = len(context)
         centre = context.nanmean(-1, keepdim=True).nan_to_num_(nan=0.0)
         scale = (context - centre).square_().nanmean(-1, keepdim=True).sqrt_().nan_to_num_(nan=1.0)
         scale.masked_fill_(scale == 0, SCALE_OF_CONSTANT)
-        patches, observed = self._patched((context - centre) / scale)
+        patches, observed = self._patched((context - centre) / scale, gaps)
         encoded = self._encode(patches, observed)
         forecast = self._decode(encoded, observed).float()
         return (forecast * scale + centre).view(rows, len(self.levels), self.block)
@@ -88,18 +96,20 @@ class LeanBolt:
         """Tokens of a context, the register token included."""
         return math.ceil(length / self.patch) + (self._register is not None)
 
-    def _patched(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _patched(self, context: Tensor, gaps: bool | None) -> tuple[Tensor, Tensor | None]:
         """Patches with their masks, and which tokens hold an observation (None: all do).
 
         (rows, time) -> (rows, patches, 2 patch), (rows, tokens) bool
         """
         context = pad(context, (-context.shape[1] % self.patch, 0), value=math.nan)
-        gaps = context.isnan()
-        values = context.masked_fill(gaps, 0.0).view(len(context), -1, self.patch)
-        known = gaps.logical_not_().view(len(context), -1, self.patch)
+        missing = context.isnan()
+        values = context.masked_fill(missing, 0.0).view(len(context), -1, self.patch)
+        known = missing.logical_not_().view(len(context), -1, self.patch)
         patches = torch.cat([values, known.to(values.dtype)], dim=-1).to(self._dtype)
         observed = known.any(-1)
-        if observed.all():
+        if gaps is None:
+            gaps = not observed.all()
+        if not gaps:
             return patches, None
         return patches, observed if self._register is None else pad(observed, (0, 1), value=True)
 

@@ -12,10 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters.base import Array, Device
+from adapters.checkpoint import Checkpoint
+from adapters.chronos_bolt.checkpoint import known_config
+from adapters.chronos_bolt.graphed import GRAPH_TOKENS as BOLT_TOKENS
+from adapters.chronos_bolt.graphed import GraphedBolt
+from adapters.chronos_bolt.lean import LeanBolt
 from adapters.cuda_graphs import Function, Graphs, Replay, bucket, padded
 from adapters.timesfm.network import Network, Sizes
 from adapters.timesfm.timesfm25 import GRAPH_TOKENS, LeanForecaster
-from tests.checkpoints import timesfm_2_5
+from tests.checkpoints import chronos_bolt, timesfm_2_5
 
 CPU = torch.device("cpu")
 
@@ -153,6 +158,55 @@ def test_timesfm_leaves_large_passes_and_long_horizons_as_they_are(network: Netw
         np.testing.assert_allclose(
             by_graph.forecast(rows, horizon), plain.forecast(rows, horizon), rtol=1e-5, atol=1e-4
         )
+    assert record.captured == []
+
+
+@pytest.fixture(scope="module")
+def bolt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bolt")
+    chronos_bolt.write(folder)
+    return folder
+
+
+def lean(folder: Path, device: str) -> LeanBolt:
+    config = known_config(folder)
+    assert config is not None
+    return LeanBolt(config, Checkpoint(folder), device, "float32")
+
+
+@pytest.fixture(scope="module")
+def bolt(bolt_folder: Path) -> LeanBolt:
+    return lean(bolt_folder, "cpu")
+
+
+@pytest.mark.parametrize(("rows", "steps", "gap"), [(1, 64, False), (3, 100, False), (5, 128, True), (8, 30, True)])
+def test_chronos_bolt_by_graph_is_chronos_bolt(bolt: LeanBolt, rows: int, steps: int, gap: bool) -> None:
+    """Padding to the left is a gap, rows of padding are not; the first block of every horizon shares a graph."""
+    record = Recorder()
+    by_graph = GraphedBolt(bolt, Graphs(bolt.ahead, CPU, record))
+    context = torch.from_numpy(np.stack(walks(*[steps] * rows))).float()
+    if gap:
+        context[0, : steps // 2] = np.nan
+    for horizon in (bolt.block, 5):
+        torch.testing.assert_close(
+            by_graph.predict(context, horizon), bolt.predict(context, horizon), rtol=1e-5, atol=1e-4
+        )
+    assert (len(record.captured), record.replayed) == (1, 2)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_chronos_bolt_looks_at_no_number_of_what_a_graph_would_hold(bolt_folder: Path, gaps: bool) -> None:
+    model = lean(bolt_folder, "meta")
+    (block,) = model.ahead(torch.empty(4, 128, device="meta"), gaps)
+    assert block.shape == (4, len(model.levels), model.block)
+
+
+def test_chronos_bolt_leaves_large_passes_and_long_horizons_as_they_are(bolt: LeanBolt) -> None:
+    record = Recorder()
+    by_graph = GraphedBolt(bolt, Graphs(bolt.ahead, CPU, record))
+    for rows, horizon in ((BOLT_TOKENS + 1, 5), (2, bolt.block + 1)):
+        context = torch.from_numpy(np.stack(walks(*[16] * rows))).float()
+        assert torch.equal(by_graph.predict(context, horizon), bolt.predict(context, horizon))
     assert record.captured == []
 
 
