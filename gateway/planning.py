@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -45,8 +46,7 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One series, planned. `series` is None where it already failed, with `error` saying why."""
 
     item: int
@@ -61,8 +61,7 @@ class Task:
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a request comes to on one model."""
 
     card: ModelCard
@@ -333,14 +332,13 @@ def _grouped(tasks: Sequence[Task]) -> Iterator[Task]:
         if task.series is None:
             yield task
             continue
-        yield replace(task, series=replace(task.series, group=group))
+        yield msgspec.structs.replace(task, series=replace(task.series, group=group))
         rows += len(task.series.target) + len(task.series.past)
         if rows >= GROUP_ROWS:
             group, rows = group + 1, 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
+class _Columns(msgspec.Struct, frozen=True, kw_only=True):
     """Covariates of one series in the order of `adapters.base.Series`."""
 
     names: tuple[str, ...]

@@ -7,9 +7,11 @@ large body: the JSON parser holds the interpreter's lock, and a thread would not
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from gateway.dialects.guide import Example as Example
 from gateway.dialects.guide import Guide
@@ -41,24 +43,22 @@ class Kind(StrEnum):
     SESSION = "session"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP call as a dialect sees it; the body is already decompressed and within the limit."""
 
     method: str
     path: str
-    path_params: Mapping[str, str] = field(default_factory=dict)
+    path_params: Mapping[str, str] = msgspec.field(default_factory=dict)
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)  # names in lower case
     body: bytes = b""
     base_url: str = ""
     request_id: str = ""
-    caller: Caller = field(default_factory=Caller)  # to be named in an answer; what it may is judged elsewhere
-    deployments: Mapping[str, Deployment] = field(default_factory=dict)  # all that are known, by id
+    caller: Caller = msgspec.field(default_factory=Caller)  # to be named in an answer; what it may is judged elsewhere
+    deployments: Mapping[str, Deployment] = msgspec.field(default_factory=dict)  # all that are known, by id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP answer before compression and the headers that every answer has.
 
     A body in parts is rendered part by part, with the loop serving others in between: the way for an answer of many
@@ -68,7 +68,7 @@ class Reply:
     status: int = 200
     body: bytes | Iterable[bytes] = b""
     media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -333,7 +333,7 @@ def _asking(request: Request) -> Call:
     call = call_of(request)
     kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in bodies.LINES_NAMES or kind in bodies.TABLE_NAMES or call.path.endswith("/cancel"):
-        return replace(call, headers={k: v for k, v in call.headers.items() if k != "content-type"})
+        return msgspec.structs.replace(call, headers={k: v for k, v in call.headers.items() if k != "content-type"})
     return call
 
 

@@ -12,7 +12,6 @@ before anybody looks into it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import Raw
@@ -31,8 +30,7 @@ _SIGN = b'"@'
 _MARK = re.compile(rb'\[\["@(\d+)"\]\]')
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """What is left of a body, and the arrays that were cut out of it."""
 
     content: bytes

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from gateway.dialects.canonical import walk
 from gateway.dialects.canonical.media import Format
@@ -23,8 +22,7 @@ _NOTHING: frozenset[str] = frozenset()
 LONGEST = 64 * 1024  # bytes of all parameters: a hundred levels and a hundred names take a tenth
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(Struct, frozen=True):
     """`parameters` and the controls that stood beside it, as one object."""
 
     content: bytes
