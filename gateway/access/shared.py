@@ -8,11 +8,12 @@ of one caller that ask for the same are one question: for so many, how many may?
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from gateway.access.windows import Rule, Standing, Verdict
 from gateway.store.connection import Redis
@@ -223,15 +224,51 @@ def _seen(exc: Exception) -> Exception:
     return AwayError(type(exc).__name__) if away else exc
 
 
+class Line:
+    """A connection of its own, for scripts that whoever calls them bounds in time.
+
+    What a pool does to lend one at each call costs a third of it, and the library's own timeout, a task for each
+    write, another third.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._client: Any = redis.client()  # which has no types
+
+    def script(self, text: str) -> Callable[[Sequence[str], Sequence[int | str]], Awaitable[Any]]:
+        """Calls `text` with keys and arguments."""
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+        async def call(keys: Sequence[str], args: Sequence[int | str]) -> Any:
+            client = await self._open()
+            try:
+                return await client.execute_command("EVALSHA", digest, len(keys), *keys, *args)
+            except NoScriptError:  # a server that is new, or was started again
+                return await client.execute_command("EVAL", text, len(keys), *keys, *args)
+
+        return call
+
+    async def close(self) -> None:
+        """Give the connection back, as it was; a later call opens another."""
+        if self._client.connection is not None:
+            self._client.connection.socket_timeout = self._client.get_connection_kwargs().get("socket_timeout")
+        await self._client.aclose()
+
+    async def _open(self) -> Any:
+        client = self._client
+        if client.connection is None:
+            client = await client.initialize()
+            client.connection.socket_timeout = None
+        return client
+
+
 class SharedCounts:
     """The windows and running requests of all callers, as every gateway on one Redis counts them."""
 
     def __init__(self, redis: Redis) -> None:
-        # Connections of their own: what the pool does at each call to lend one costs a third of it.
-        self._clients = redis.client(), redis.client()
-        self._take_script = self._clients[0].register_script(TAKE)
-        self._settle_script = self._clients[1].register_script(SETTLE)
-        self._renew_script = self._clients[1].register_script(RENEW)
+        self._lines = questions, returns = Line(redis), Line(redis)
+        self._take_script = questions.script(TAKE)
+        self._settle_script = returns.script(SETTLE)
+        self._renew_script = returns.script(RENEW)
         self._takes = Trips(self._carry_takes)
         self._returns = Trips(self._carry_returns)
 
@@ -250,7 +287,7 @@ class SharedCounts:
         """Keep leases, each of a subject, from ending; raises AwayError."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._renew_script(keys=[RUNNING(s) for s in leases.values()], args=[LEASE_MS, *leases])
+                await self._renew_script([RUNNING(s) for s in leases.values()], [LEASE_MS, *leases])
         except (RedisError, OSError, TimeoutError) as exc:
             raise AwayError(type(exc).__name__) from exc
 
@@ -258,8 +295,8 @@ class SharedCounts:
         """Finish what is on its way, and give the connections back; later questions open others."""
         await self._takes.finish()
         await self._returns.finish()
-        for client in self._clients:
-            await client.aclose()
+        for line in self._lines:
+            await line.close()
 
     async def _carry_takes(self, asked: Sequence[tuple[Question, str | None]]) -> list[tuple[Verdict, int]]:
         leases: dict[Question, list[str]] = {}
@@ -276,7 +313,7 @@ class SharedCounts:
             if most:
                 keys.append(RUNNING(subject))
                 args += its
-        answers: list[list[int]] = await self._take_script(keys=keys, args=args)
+        answers: list[list[int]] = await self._take_script(keys, args)
         found = {q: _verdicts(q, answer) for q, answer in zip(leases, answers, strict=True)}
         return [next(found[question]) for question, _ in asked]
 
@@ -289,7 +326,7 @@ class SharedCounts:
             for rule, slot, amount in amounts:
                 keys.append(LIMIT(subject, rule.window.name))
                 args += (slot, amount)
-        await self._settle_script(keys=keys, args=args)
+        await self._settle_script(keys, args)
         return [None] * len(returned)
 
 

@@ -130,3 +130,55 @@ def test_no_more_run_at_a_time_than_may(redis_url: str) -> None:
         await counts.close()
 
     asyncio.run(run())
+
+
+def test_a_server_that_forgot_its_scripts_is_told_them_again(redis_url: str) -> None:
+    async def run() -> None:
+        redis = connect(redis_url)
+        counts = SharedCounts(redis)
+        question = Question("key:forgotten", (Rule(MINUTE, 100),), (1,), 0)
+        await together(counts, question, 1)
+        await redis.script_flush()
+        ((verdict, _),) = await together(counts, question, 1)
+        assert verdict.standings[0].used == 2
+        await counts.close()
+        await redis.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_broke_is_opened_again_and_nobody_is_told(redis_url: str) -> None:
+    async def run() -> None:
+        redis = connect(redis_url)
+        counts = SharedCounts(redis)
+        question = Question("key:broken", (Rule(MINUTE, 100),), (1,), 0)
+        await together(counts, question, 1)
+        await redis.client_kill_filter(skipme=True)
+        ((verdict, _),) = await together(counts, question, 1)
+        assert verdict.standings[0].used == 2
+        await counts.close()
+        await redis.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_says_nothing_is_away_in_time_and_there_again_after(redis_url: str) -> None:
+    async def run() -> None:
+        redis = connect(redis_url)
+        counts = SharedCounts(redis)
+        question = Question("key:silent", (Rule(MINUTE, 100),), (1,), 0)
+        await together(counts, question, 1)
+        await redis.execute_command("CLIENT", "PAUSE", "2000", "ALL")  # longer than a trip may take
+        with pytest.raises(AwayError):
+            await together(counts, question, 1)
+        while True:  # until it speaks again
+            try:
+                found = await together(counts, question, 1)
+            except AwayError:
+                continue
+            break
+        assert found[0][0].exceeded is None
+        await counts.close()
+        await redis.aclose()
+
+    asyncio.run(run())
