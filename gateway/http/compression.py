@@ -28,6 +28,8 @@ GZIP_LEVEL = 1  # for speed: JSON of floats shrinks by half at level 1, and litt
 ZSTD_LEVEL = 1
 THREAD_BYTES = 256 * 1024  # above this, compress beside the loop: both libraries release the interpreter's lock
 
+VARY = (b"vary", b"Accept-Encoding")
+
 REQUEST_ENCODINGS = "gzip, zstd, identity"
 
 
@@ -181,7 +183,6 @@ class CompressionMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        encoding = choose(Headers(scope=scope).get("accept-encoding", ""))
         start: Message | None = None
 
         async def compressed(message: Message) -> None:
@@ -193,9 +194,13 @@ class CompressionMiddleware:
                 head, start = start, None
                 body: bytes = message.get("body", b"")
                 whole = not message.get("more_body", False)
-                if whole and len(body) >= SMALLEST_BYTES and b"content-encoding" not in dict(head["headers"]):
+                if whole and len(body) >= SMALLEST_BYTES and b"content-encoding" not in (sent := dict(head["headers"])):
+                    encoding = choose(Headers(scope=scope).get("accept-encoding", ""))
                     headers = MutableHeaders(raw=list(head["headers"]))
-                    headers.add_vary_header("Accept-Encoding")
+                    if b"vary" in sent:
+                        headers.add_vary_header("Accept-Encoding")
+                    else:
+                        headers.raw.append(VARY)
                     if encoding is not None:
                         body = await _off_loop(body, encoding)
                         headers["content-encoding"] = encoding

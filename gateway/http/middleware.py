@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
 
 from gateway import tracing
 from gateway.http import exchange as exchanges
@@ -43,6 +44,7 @@ class ExchangeMiddleware:
         self._metrics = metrics
         self._render_error = render_error
         self._when_over = when_over
+        self._log = log.bind()  # the lazy one would be bound again for each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +76,7 @@ class ExchangeMiddleware:
             await response(scope, receive, named)
         finally:
             self._over(exchange)
-            _write_down(scope, exchange)
+            _write_down(self._log, scope, exchange)
 
     def _over(self, exchange: Exchange) -> None:
         """Count an exchange and settle it, once."""
@@ -128,7 +130,7 @@ def _describe(span: Span, method: str, exchange: Exchange) -> None:
     )
 
 
-def _write_down(scope: Scope, exchange: Exchange) -> None:
+def _write_down(log: FilteringBoundLogger, scope: Scope, exchange: Exchange) -> None:
     """One line an exchange. The path of a route that does not exist is the caller's own text and stays out."""
     write = log.debug if exchange.endpoint in QUIET else log.info
     write(
