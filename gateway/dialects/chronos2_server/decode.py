@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
@@ -32,8 +30,7 @@ MAX_LEVELS = 98  # different ones, as in the canonical contract, with the median
 MOST_SENT = 1000  # with those that repeat
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """How the forecast of one series is answered."""
 
     item: int  # its place among the results
@@ -41,8 +38,7 @@ class Asked:
     calendar: Calendar
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast is held against."""
 
     actuals: Array  # (time,)

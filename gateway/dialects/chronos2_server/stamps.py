@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -32,8 +31,7 @@ JUDGED = 1024  # stamps that the frequency is read from; the others must follow 
 CHECKED = 16_384  # stamps that are held against it before others may run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calendar:
+class Calendar(msgspec.Struct, frozen=True, kw_only=True):
     """When the observations of a series are, and so its forecast."""
 
     rows: int  # observations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway import timeline
 from gateway.dialects.base import Call
@@ -14,8 +15,7 @@ _BARE_OFFSET = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")  # a "+" that was sent as 
 _EXPLANATIONS = ("maxExplanations", "maxNgramExplanations")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a table, beside what its deployment says."""
 
     forecast_point: Start | None = None
@@ -55,8 +55,7 @@ def read(call: Call) -> Query:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageAsked:
+class PageAsked(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a list that is asked for."""
 
     offset: int = 0

@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import msgspec
@@ -27,8 +26,7 @@ SERVER = "forecast-gateway"  # the id of the one prediction server, and its key:
 API = (2, 49)  # the version of DataRobot's public API that is spoken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer needs of its request."""
 
     deployment: Deployment
@@ -36,8 +34,7 @@ class Asked:
     passthrough: Mapping[str, list[Cell]]  # whole columns, by name
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     """One predicted row: `n` is its place among those of its window."""
 
     window: Window

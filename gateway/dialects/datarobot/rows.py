@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from email.message import Message
 from itertools import chain
 
@@ -44,8 +43,7 @@ class _Wrapped(msgspec.Struct):
 _WRAPPED = msgspec.json.Decoder(_Wrapped)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Columns by name, all of one length; a cell is what was sent, None where it is empty."""
 
     columns: Mapping[str, list[Cell]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +24,7 @@ MOST_CELLS = 10_000_000  # of the contexts of all forecast points of a call: 80 
 END_OF_TIME_S = 253_402_300_799  # 9999-12-31T23:59:59
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, kw_only=True):
     """What is answered of one series from one forecast point."""
 
     series_id: str | None
@@ -35,8 +34,7 @@ class Window:
     timestamps: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The series to forecast, one a window."""
 
     series: tuple[SeriesInput, ...]
@@ -44,8 +42,7 @@ class Prepared:
     frequency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _Group(msgspec.Struct, frozen=True, kw_only=True):
     """One series: its rows in order of time, the step each stands on, and the values on every step."""
 
     id: str | None
@@ -56,8 +53,7 @@ class _Group:
     known_in_advance: dict[str, CovariateValues]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
+class _Point(msgspec.Struct, frozen=True, kw_only=True):
     """A forecast point: its step, and which of the group's rows are predicted from there."""
 
     group: _Group

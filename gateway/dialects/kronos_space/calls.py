@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,16 +29,14 @@ NAMES: dict[Place, Place] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
     """Whose messages are wanted: a session's, or those of the session of an event."""
 
     session: str | None = None
     event_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelled:
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     """An event that is not wanted any more."""
 
     session: str

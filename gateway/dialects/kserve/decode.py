@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import Raw
@@ -25,8 +24,7 @@ _LETTERS = {letter: letter for letter in FREQUENCIES.values()}
 _NAMED = " or ".join(f"'{name}'" for pair in FREQUENCIES.items() for name in pair)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """One input as its output echoes it."""
 
     body: InputBody
@@ -34,8 +32,7 @@ class Sent:
     flat: bool  # answered as a list of numbers, not of rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer echoes of a request, and the order of its quantiles."""
 
     model: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -109,8 +108,7 @@ def _outside(values: Array, low: Array, high: Array) -> Numbers:
     return (values < low) | (values > high)  # NaN is neither
 
 
-@dataclass(frozen=True, slots=True)
-class _Quantiles:
+class _Quantiles(msgspec.Struct, frozen=True):
     """Quantiles of all series, or of all windows: (levels, time, 1) each."""
 
     levels: tuple[float, ...]
