@@ -1,6 +1,6 @@
 """The words that every part of the gateway shares: what a dialect produces and what it renders.
 
-Arrays live in frozen dataclasses and are never written to after construction. Numbers are float64 with NaN where the
+Arrays live in frozen types and are never written to after construction. Numbers are float64 with NaN where the
 caller sent null; a rendered answer holds finite numbers only.
 """
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks. Work of two callers is never shared, cached or shown to the other."""
 
     id: str = "anonymous"  # of the key: what work, jobs, limits and usage belong to
@@ -21,8 +21,7 @@ class Caller:
         return _any_matches(self.models, model)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consumption:
+class Consumption(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that a caller made in the minute and the month of UTC that run, and how many it may; None: any."""
 
     minute: int = 0

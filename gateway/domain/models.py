@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from catalog import ModelCard
 
 ModelState = Literal["ready", "loading", "loadable", "unavailable"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStatus:
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a model stands on this machine."""
 
     state: ModelState
@@ -21,8 +21,7 @@ class ModelStatus:
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A card and how the model stands on this machine."""
 
     card: ModelCard
@@ -30,8 +29,7 @@ class ModelInfo:
     status: ModelStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStatus:
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How the gateway itself stands."""
 
     ready: bool  # the default model has answered a forecast
