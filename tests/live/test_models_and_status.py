@@ -26,6 +26,7 @@ def test_the_list_holds_every_model_and_its_ids(client: httpx.Client) -> None:
 
 
 def test_filters_narrow_the_list(client: httpx.Client) -> None:
+    client.post(f"/api/models/{NAIVE}/load").raise_for_status()
     everything = ids(client.get("/api/models"))
     assert ids(client.get("/api/models", params={"family": "chronos-bolt"})) < everything
     assert BOLT in ids(client.get("/api/models", params={"family": "chronos-bolt", "max_context": 100}))
@@ -41,6 +42,7 @@ def test_a_filter_that_cannot_be_is_refused(client: httpx.Client, query: str) ->
 
 
 def test_a_model_is_found_by_id_with_either_slash_and_by_alias(client: httpx.Client) -> None:
+    client.post(f"/api/models/{NAIVE}/load").raise_for_status()
     paths = (NAIVE, NAIVE.replace("/", "%2F"), "seasonal-naive")
     found = [client.get(f"/api/models/{path}").json() for path in paths]
     assert [model["id"] for model in found] == [NAIVE] * 3
