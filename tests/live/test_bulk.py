@@ -213,7 +213,7 @@ def test_an_interrupted_command_takes_its_job_up_again(jobs_gateway: Gateway, ga
             break
     first.send_signal(signal.SIGINT)
     told = first.stderr.read()
-    assert first.wait(START_LIMIT_S) == 130
+    assert first.wait(START_LIMIT_S) == 130, told
     assert "jobs cancel" in told and "Traceback" not in told
     gate.open()
     again = subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, timeout=START_LIMIT_S)
