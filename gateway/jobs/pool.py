@@ -30,6 +30,7 @@ from gateway.store import ForecastStore, JobStore, News, Redis, connect
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0  # before Redis is tried again
+CANCEL_AGAIN_S = 1.0  # before a task that was cancelled and goes on is cancelled once more
 ANNOUNCE_S = 60.0  # between two times that the folder of jobs is told
 ANSWER_S = 15.0  # of a server, until the next try
 
@@ -101,9 +102,11 @@ class JobPool:
         if self._worker is not None:
             await self._worker.stop(grace_s)
         self.jobs.close(GatewayError(Code.UNAVAILABLE, "The gateway is shutting down."))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # More than once: Python 3.11's `wait_for`, which the Redis client uses, may swallow a cancellation.
+        while left := [task for task in self._tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
         if self._forecasts is not None:
             await self._forecasts.close()
         if self._redis is not None:
