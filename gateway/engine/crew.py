@@ -213,7 +213,7 @@ class Crew:
 
     def idle(self) -> Iterator[Worker]:
         """Workers that wait for work."""
-        return (w for w in self.workers if w.state == "idle")
+        return (w for w in self.workers if w.state == "idle" and w.process is not None and w.process.alive)
 
     def run(self, worker: Worker, message: Run) -> None:
         """Give an idle worker a cut."""

@@ -62,6 +62,16 @@ class WorkerProcess(asyncio.Protocol):
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs. The loop hears of its end later, and work that is given to it meanwhile is lost."""
+        if not hasattr(os, "waitid"):  # macOS
+            return True
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # asyncio has taken note of it
+            return False
+
     def send(self, message: Message) -> None:
         """Send one message; nothing happens if the worker is gone."""
         if self._transport is not None and not self._transport.is_closing():

@@ -21,7 +21,10 @@ class Application(Starlette):
         exact = {r.path: r.app for r in self.routes if isinstance(r, Route) and not r.param_convertors}
 
         def routed(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            return exact.get(scope.get("path", ""), self.router)(scope, receive, send)
+            path = scope.get("path", "")
+            if path == "*":  # of OPTIONS: the server as a whole, which no route stands for
+                scope = {**scope, "path": "/*"}
+            return exact.get(path, self.router)(scope, receive, send)
 
         app: ASGIApp = routed
         for layer, args, kwargs in reversed(self.user_middleware):

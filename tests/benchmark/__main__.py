@@ -176,11 +176,13 @@ def parts(only: list[str]) -> Iterator[tuple[str, Callable[[Run], None]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--out", type=Path, help="folder of the results; benchmarks, or of parts a temporary one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[])
     options = parser.parse_args()
+    if options.out is None:  # a part is no run
+        options.out = Path(tempfile.mkdtemp(prefix="benchmarks-")) if options.only else Path("benchmarks")
     options.out.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     with true_size("chronos-bolt-tiny", None) as checkpoint:
@@ -191,8 +193,7 @@ def main() -> None:
     report = Report(
         date=date.today().isoformat(), machine=machine(*PACKAGES), rows=tuple(run.rows), details=run.details
     )
-    place = options.out if not options.only else Path(tempfile.gettempdir())  # a part is no run
-    stem = place / _stem()
+    stem = options.out / _stem()
     stem.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     print(f"\n{table(report.rows)}\nwrote {stem}.json")
     try:

@@ -314,6 +314,23 @@ def test_a_worker_killed_in_a_batch_costs_nobody_a_forecast(gate: Gate) -> None:
     check(steps())
 
 
+def test_workers_killed_at_once_cost_nobody_a_forecast(gate: Gate) -> None:
+    """What ran is tried again, and not by another worker that is dead as well: that would look like its fault."""
+
+    async def steps() -> None:
+        model = card(gate=gate)
+        async with bench(model, statistical_workers=2) as b:
+            await b.ask(model, series(1.0))
+            call = b.ask(model, series(2.0, act=models.WAIT))
+            await asyncio.to_thread(gate.wait_until_started)
+            for pid in b.pids:
+                os.kill(pid, signal.SIGKILL)
+            await opened(gate)
+            assert points(await call) == [2.0]
+
+    check(steps())
+
+
 def test_groups_that_had_not_begun_are_not_suspected(gate: Gate) -> None:
     """A cut of two groups, whose worker dies in the first one twice: the second one runs whole, once."""
 
