@@ -205,7 +205,10 @@ def test_a_file_is_one_job_and_the_same_file_is_the_same_job(gateway: Gateway, t
 def test_an_interrupted_command_takes_its_job_up_again(jobs_gateway: Gateway, gate: Gate, tmp_path: Path) -> None:
     file = table_file(tmp_path / "gated.csv", series=1, rows=LENGTH)
     asked = command("forecast", file, "--horizon", 2, "--model", GATED, "--url", jobs_gateway.base_url, "--jobs")
+    # A run in a shell's background ignores interrupts, and what it starts would too.
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
     first = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     gate.wait_until_started()
     assert first.stderr is not None
     for line in first.stderr:  # it watches its job
