@@ -57,9 +57,10 @@ class Bounds:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
         self.extend()
-        if self._reason is None or kind is not asyncio.CancelledError:
+        if self._reason is None:
             return
-        if self._task.uncancel() <= self._cancelling:  # else others have cancelled it, too
+        by_others = self._task.uncancel() > self._cancelling
+        if kind is asyncio.CancelledError and not by_others:
             try:
                 raise self._reason from None
             finally:
